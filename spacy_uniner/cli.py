@@ -1,0 +1,225 @@
+"""`python -m spacy_uniner`: annotate text, print a prompt, tell about a student.
+
+Reads and writes files and talks to the terminal; all else is in the library.
+Exit codes: 0 done, 1 something was wrong with what was given, 130 interrupted.
+"""
+
+import json
+import sys
+from pathlib import Path
+from typing import Any, Dict, Iterable, Iterator, List, Optional, Tuple
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from .errors import Errors
+
+app = typer.Typer(add_completion=False, no_args_is_help=True, help="Any kind of entity from any text.")
+INPUTS = (".txt", ".jsonl", ".spacy")
+OUTPUTS = (".jsonl", ".spacy", ".html")
+
+
+@app.command()
+def annotate(
+    inputs: List[str] = typer.Argument(
+        ..., metavar="TEXT|FILE...", help="Text, or .txt, .jsonl, .spacy files; - for standard input."
+    ),
+    labels: str = typer.Option(..., "--labels", "-l", help='Types, with commas: "person, medical condition".'),
+    model: str = typer.Option("mini", help='"mini", a folder, or a hub name.'),
+    hub: bool = typer.Option(False, "--hub", help="Allow the download of a hub name."),
+    threshold: float = typer.Option(0.0, help="Least probability of a mention, in [0, 1]."),
+    output: Optional[Path] = typer.Option(None, "--output", "-o", help="A .jsonl, .spacy or .html file."),
+    lang: str = typer.Option("en", help="Language of spaCy's tokenizer."),
+    device: str = typer.Option("auto", help='"auto", "cpu", "cuda", ...'),
+) -> None:
+    """Annotate text with types of your choice."""
+    import spacy
+
+    if output is not None and output.suffix not in OUTPUTS:
+        raise ValueError(Errors.U061.format(path=str(output), allowed=", ".join(OUTPUTS)))
+    nlp = spacy.blank(lang)
+    listed = [label.strip() for label in labels.split(",") if label.strip()]
+    student = {"@misc": "spacy-uniner.LocalStudent.v1", "model": model, "hub": hub, "device": device}
+    nlp.add_pipe("uniner", config={"labels": listed, "threshold": threshold, "student": student})
+    docs = _annotate(nlp, list(_read_all(inputs, nlp.vocab)))
+    if output is not None:
+        _write(output, docs)
+        typer.echo(f"{len(docs)} document(s), {sum(len(d.ents) for d in docs)} entities -> {output}", err=True)
+    elif sys.stdout.isatty():
+        _print_tables(docs)
+    else:
+        for doc in docs:
+            typer.echo(json.dumps(_to_row(doc), ensure_ascii=False))
+    left_out = {k: n for k, n in nlp.get_pipe("uniner").ledger.items() if n and k not in ("aligned", "snapped")}  # type: ignore[attr-defined]
+    if left_out:
+        typer.echo("not entities: " + ", ".join(f"{k} {n}" for k, n in left_out.items()), err=True)
+
+
+@app.command()
+def prompt(
+    passage: str = typer.Argument(..., help="The text that is asked about."),
+    entity_type: str = typer.Argument(..., help="The type that is asked for."),
+    template: str = typer.Option("uniner", help="Name of the template."),
+    dataset: Optional[str] = typer.Option(None, help="Name for the dataset field."),
+) -> None:
+    """Print the exact prompt for a passage and a type."""
+    from .prompt import render_prompt
+
+    typer.echo(render_prompt(passage, entity_type, dataset=dataset, template=template), nl=False)
+
+
+@app.command()
+def info(
+    model: str = typer.Option("mini", help='"mini", a folder, or a hub name.'),
+    verify: bool = typer.Option(False, "--verify", help="Check the SHA-256 of every file, and load it."),
+) -> None:
+    """Tell about a student: size, licence, template, device."""
+    from .students.checkpoint import choose_device, choose_dtype, find_checkpoint
+    from .students.local import LocalStudent
+
+    checkpoint = find_checkpoint(model)
+    device = choose_device("auto")
+    config = checkpoint.config
+    rows: Dict[str, Any] = {
+        "student": checkpoint.name,
+        "folder": checkpoint.path,
+        "weights": f"{checkpoint.n_bytes / 2**20:.1f} MiB",
+        "architecture": f"{config['num_hidden_layers']} layers, hidden {config['hidden_size']}, {config['vocab_size']} pieces",
+        "template": checkpoint.template,
+        "licence": checkpoint.licence or "none stated",
+        "device": device,
+        "dtype": choose_dtype("auto", device),
+    }
+    if verify:
+        student = LocalStudent(checkpoint)
+        rows["parameters"] = f"{student.model.num_parameters() / 1e6:.1f} M"
+        rows["copying"] = "verbatim by construction" if student.coder.syntax else "checked afterwards"
+        rows["verified"] = "yes"
+    for name, value in rows.items():
+        typer.echo(f"{name:14}{value}")
+
+
+def _read_all(inputs: List[str], vocab: Any) -> Iterator[Any]:
+    """Read texts and documents from what was given."""
+    for given in inputs:
+        if given == "-":
+            yield sys.stdin.read()
+        elif Path(given).suffix in INPUTS or _is_file(given):
+            yield from _read_file(Path(given), vocab)
+        else:
+            yield given
+
+
+def _is_file(given: str) -> bool:
+    try:
+        return Path(given).is_file()
+    except OSError:  # too long for a name: a text
+        return False
+
+
+def _read_file(path: Path, vocab: Any) -> Iterator[Any]:
+    """Read one file.
+
+    RAISES (ValueError): U060 if it can't be read, U062 at a line that is no row.
+    """
+    from spacy.tokens import DocBin
+
+    try:
+        if path.suffix == ".spacy":
+            yield from DocBin().from_disk(path).get_docs(vocab)
+            return
+        text = path.read_text(encoding="utf8")
+    except (OSError, ValueError) as e:
+        raise ValueError(Errors.U060.format(path=str(path), reason=e)) from e
+    if path.suffix != ".jsonl":
+        yield text
+        return
+    for number, line in enumerate(text.split("\n"), 1):
+        if not line.strip():
+            continue
+        try:
+            row = json.loads(line)
+        except ValueError:
+            row = None
+        if not isinstance(row, dict) or not isinstance(row.get("text"), str):
+            found = line[:60]
+            raise ValueError(Errors.U062.format(line=number, path=str(path), found=found))
+        yield row["text"]
+
+
+def _annotate(nlp: Any, docs: List[Any]) -> List[Any]:
+    """Annotate, with a progress bar on a terminal."""
+    from tqdm import tqdm
+
+    stream = nlp.pipe(docs)
+    quiet = not sys.stderr.isatty() or len(docs) < 2
+    return list(tqdm(stream, total=len(docs), unit="doc", disable=quiet, file=sys.stderr))
+
+
+def _to_row(doc: Any) -> Dict[str, Any]:
+    """A document in the test set format, with probabilities."""
+    scores = _scores(doc)
+    spans = [[e.start_char, e.end_char, e.label_] for e in doc.ents]
+    known = [scores.get((e.start, e.end, e.label_)) for e in doc.ents]
+    return {"text": doc.text, "spans": spans, "scores": known}
+
+
+def _scores(doc: Any) -> Dict[Tuple[int, int, str], float]:
+    group = doc.spans["uniner"]
+    keys = [(span.start, span.end, span.label_) for span in group]
+    return {key: round(score, 4) for key, score in zip(keys, group.attrs["scores"])}
+
+
+def _write(output: Path, docs: List[Any]) -> None:
+    """Write a file, whole or not at all."""
+    from spacy.tokens import DocBin
+
+    if output.suffix == ".html":
+        from .visual import save_page
+
+        save_page(docs, output)
+        return
+    partial = output.with_name(output.name + ".tmp")
+    if output.suffix == ".spacy":
+        DocBin(docs=docs, store_user_data=True).to_disk(partial)
+    else:
+        lines = (json.dumps(_to_row(doc), ensure_ascii=False) + "\n" for doc in docs)
+        with partial.open("w", encoding="utf8") as out:
+            out.writelines(lines)
+    partial.replace(output)
+
+
+def _print_tables(docs: Iterable[Any]) -> None:
+    """Show entities on a terminal."""
+    console = Console()
+    for doc in docs:
+        scores = _scores(doc)
+        table = Table("entity", "label", "probability", "characters", box=None, pad_edge=False)
+        for ent in doc.ents:
+            score = scores.get((ent.start, ent.end, ent.label_))
+            told = "" if score is None else f"{score:.2f}"
+            table.add_row(ent.text, ent.label_, told, f"{ent.start_char}-{ent.end_char}")
+        console.print(table if doc.ents else "no entities found")
+
+
+def main() -> None:
+    """Run, and turn errors into one line and an exit code."""
+    try:
+        app(standalone_mode=False)
+    except (ValueError, ImportError, RuntimeError, OSError) as e:
+        typer.echo(f"error: {e}", err=True)
+        sys.exit(1)
+    except KeyboardInterrupt:
+        sys.exit(130)
+    except SystemExit:
+        raise
+    except Exception as e:
+        # typer's own: usage errors carry their exit code and message
+        code = getattr(e, "exit_code", None)
+        if code is None:
+            raise
+        message = getattr(e, "format_message", lambda: "")()
+        if message:
+            typer.echo(f"error: {message}", err=True)
+        sys.exit(code)

@@ -1,0 +1,91 @@
+"""Coded errors and warnings: what was found, what is allowed, what to do.
+
+Holds messages only. Codes are never reused.
+"""
+
+from typing import Any
+
+
+class ErrorsWithCodes(type):
+    """Put the code in front of the message when it is looked up."""
+
+    def __getattribute__(cls, code: str) -> Any:
+        message = super().__getattribute__(code)
+        return message if code.startswith("__") else f"[{code}] {message}"
+
+
+class Warnings(metaclass=ErrorsWithCodes):
+    """Warnings of spacy_uniner. Each is shown once, with a count where it counts."""
+
+    U101 = "Label {label!r} was given more than once; it is kept once."
+    U102 = "The checkpoint {model!r} has this licence: {licence}. Check that your use is allowed."
+    U103 = (
+        "{truncated} answer(s) reached the limit of {limit} tokens and were cut. "
+        "Raise `max_new_tokens` of the student, or pass shorter documents."
+    )
+
+
+class Errors(metaclass=ErrorsWithCodes):
+    """Errors of spacy_uniner."""
+
+    # ---- prompt
+    U001 = "Unknown template {template!r}. Known templates: {known}."
+    U002 = (
+        "An entity type must be a phrase or sentence of 1 to {limit} characters without "
+        "line breaks or control characters, got {entity_type!r}. Rename it, or map the "
+        'label to a phrase: labels={{"LABEL": "phrase"}}.'
+    )
+    U003 = "Text holds a lone surrogate (U+{code:04X} at character {at}): it is not valid Unicode. Repair or replace it before you annotate."
+    # ---- component
+    U010 = (
+        "The component has no labels. Give some in the config, e.g. "
+        'labels=["person", "medical condition"], or call `add_label`.'
+    )
+    U011 = (
+        "A label must be a string of 1 to {limit} characters without line breaks or control "
+        "characters, got {label!r}."
+    )
+    U012 = "`threshold` is a probability and must lie in [0, 1], got {threshold!r}."
+    U013 = "`threshold` names labels that the component does not have: {unknown}. Its labels: {labels}."
+    U014 = "`{setting}` must be one of {allowed}, got {found!r}."
+    U015 = "`batch_size` counts documents and must be at least 1, got {batch_size!r}."
+    U016 = "Label {label!r} has no type to ask for. Give a phrase, or a list of phrases."
+    U017 = "The types for one document (`doc.user_data[{key!r}]`, or the context of `as_tuples`) must be labels, got {found!r}: a list of strings or a mapping of label to phrases."
+    U018 = "Can't read the labels saved in {path}: {reason}. Save the pipeline again, or pass `labels` when loading."
+    U019 = "The student gave {found} answers to {expected} questions. A student answers each passage with one Answer per type, in order."
+    U020 = (
+        "A label or type can't hold `${{`, got {label!r}: a saved pipeline's config "
+        "would read it as a variable. Write it another way."
+    )
+    # ---- checkpoints
+    U030 = (
+        "No checkpoint at {path!r}: {reason}. Give a folder with `config.json` and "
+        "`*.safetensors`, a hub name such as 'Universal-NER/UniNER-7B-type' with "
+        '`hub = true`, or "mini" for the shipped student.'
+    )
+    U031 = "The checkpoint {path!r} is a {found!r} model; a student is of the LLaMA architecture ('llama')."
+    U032 = "The weights of {path!r} do not fit its config: {problem}. The checkpoint is damaged or incomplete; get it again."
+    U033 = "The tokenizer of {path!r} does not know {marker!r} as one piece, which template {template!r} needs. Choose the right `template`, or get the tokenizer again."
+    U034 = "`{setting}` of the student must be one of {allowed}, got {found!r}."
+    U035 = (
+        "The student was loaded in process {parent} and can't be used in its child {child}: after a "
+        "fork, torch hangs. Call `nlp.pipe(..., n_process=...)` before the first document is annotated, "
+        'or start workers with `multiprocessing.set_start_method("spawn")`.'
+    )
+    U036 = "Out of memory with a single passage of {n_tokens} tokens on {device}. Lower `max_passage_tokens`, or use a smaller checkpoint or a larger device."
+    U037 = "{path!r} gives logits that are not finite: its weights are damaged, or {dtype} is too narrow for them. Get it again, or set `dtype = \"float32\"`."
+    U038 = "`{package}` is needed for {purpose}. Install it: pip install {install}"
+    U039 = "`{setting}` counts {unit} and must be at least {least}, got {found!r}."
+    U040 = "The file {file} of {path!r} has another SHA-256 than its manifest: expected {expected}, found {found}. Get the checkpoint again."
+    U041 = "The tokenizer of {path!r} can't be read: {problem}. Get the checkpoint again; it needs `tokenizer.json` or `tokenizer.model` (and then the package sentencepiece)."
+    # ---- visual
+    U050 = "A colour must be written as #RGB, #RRGGBB or #RRGGBBAA, got {colour!r} for label {label!r}."
+    # ---- command line
+    U060 = "Can't read {path!r}: {reason}."
+    U061 = "Can't write {path!r}: its ending must be one of {allowed}."
+    U062 = "Line {line} of {path!r} is not a JSON object with a string under \"text\": {found}."
+    # ---- training
+    U080 = "{path} has no {what}. {remedy}"
+    U081 = "Row {row} of {path} is not a conversation: {problem}."
+    U082 = "The loss is {loss} at step {step}. Training stops; the last good checkpoint is {checkpoint}."
+    U083 = "The run in {path} was started with another {what}: {found!r} there, {expected!r} now. Use a new folder, or the old settings."

@@ -1,0 +1,1 @@
+"""Students: whatever answers "What describes TYPE in the text?"."""

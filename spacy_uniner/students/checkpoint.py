@@ -1,0 +1,256 @@
+"""Load a checkpoint: find it, check it, put it on a device. Or say why not.
+
+Safetensors only, no remote code, no hub unless it is asked for. Knows LLaMA
+checkpoints; nothing of prompts beyond the name of the template.
+"""
+
+import hashlib
+import importlib.util
+import json
+import re
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Dict, Optional
+
+from ..errors import Errors, Warnings
+
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer
+    from torch import device as TorchDevice
+    from torch import dtype as TorchDtype
+
+SHIPPED = Path(__file__).parent.parent / "mini"
+DEVICES = ("auto", "cpu", "cuda", "cuda:N", "mps")
+DTYPES = ("auto", "float32", "bfloat16", "float16")
+PERMISSIVE = ("mit", "apache-2.0", "cc-by-4.0", "cc-by-sa-4.0", "cc0-1.0", "bsd-3-clause")
+NON_COMMERCIAL = "CC BY-NC 4.0, and the terms of LLaMA and of OpenAI (research only)"
+FILES = ["*.json", "*.safetensors", "tokenizer.model", "README.md"]
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A folder that holds a checkpoint of the right kind.
+
+    path (Path): The folder.
+    name (str): What the user called it.
+    config (Dict[str, Any]): Its `config.json`.
+    """
+
+    path: Path
+    name: str
+    config: Dict[str, Any]
+
+    @property
+    def template(self) -> str:
+        """RETURNS (str): The template it was trained with; the official one if it
+        does not say."""
+        return self.config.get("template", "uniner")
+
+    @property
+    def n_bytes(self) -> int:
+        """RETURNS (int): Size of its weights, in bytes."""
+        return sum(file.stat().st_size for file in self.path.glob("*.safetensors"))
+
+    @property
+    def licence(self) -> Optional[str]:
+        """RETURNS (Optional[str]): The licence its card tells; None if none does."""
+        if self.name.lower().startswith("universal-ner/"):
+            return NON_COMMERCIAL
+        card = self.path / "README.md"
+        if card.exists():
+            head = card.read_text(encoding="utf8", errors="replace").split("\n---", 1)[0]
+            told = re.search(r"^license:\s*(\S+)", head, re.MULTILINE)
+            return told[1].strip("\"'") if told else None
+        return None
+
+
+def find_checkpoint(name: str, *, hub: bool = False) -> Checkpoint:
+    """Find a checkpoint without loading it.
+
+    name (str): "mini", a folder, or a name on the Hugging Face hub.
+    hub (bool): Whether it may be downloaded. If not, a hub name is looked up
+        among what was downloaded before.
+    RETURNS (Checkpoint): The checkpoint.
+    RAISES (ValueError): U030, if there is none; U031, if it is no LLaMA.
+    """
+    path = SHIPPED if name == "mini" else Path(name)
+    if not path.is_dir():
+        path = _find_on_hub(name, hub=hub)
+    if not (path / "config.json").is_file():
+        raise ValueError(Errors.U030.format(path=name, reason="it has no config.json"))
+    try:
+        config = json.loads((path / "config.json").read_text(encoding="utf8"))
+    except ValueError as e:
+        reason = f"its config.json is no JSON ({e})"
+        raise ValueError(Errors.U030.format(path=name, reason=reason)) from None
+    if config.get("model_type") != "llama":
+        raise ValueError(Errors.U031.format(path=name, found=config.get("model_type")))
+    if not any(path.glob("*.safetensors")):
+        raise ValueError(Errors.U030.format(path=name, reason="it has no *.safetensors"))
+    return Checkpoint(path, name, config)
+
+
+def _find_on_hub(name: str, *, hub: bool) -> Path:
+    """Find a hub name in the cache or, if allowed, on the hub."""
+    if not re.fullmatch(r"[\w.-]+/[\w.-]+", name):
+        raise ValueError(Errors.U030.format(path=name, reason="there is no such folder"))
+    from huggingface_hub import snapshot_download
+
+    try:
+        # a checkpoint that holds pickles only leaves nothing behind
+        return Path(snapshot_download(name, allow_patterns=FILES, local_files_only=not hub))
+    except (OSError, ValueError) as e:
+        reason = "there is no such folder, and "
+        reason += f"the hub gave: {e}" if hub else "no such download (`hub` is false)"
+        raise ValueError(Errors.U030.format(path=name, reason=reason)) from e
+
+
+def verify(checkpoint: Checkpoint) -> None:
+    """Hold the files against the manifest, where there is one.
+
+    checkpoint (Checkpoint): The checkpoint.
+    RAISES (ValueError): U040, at the first file that differs.
+    """
+    manifest = checkpoint.path / "manifest.json"
+    if not manifest.exists():
+        return
+    for file, expected in json.loads(manifest.read_text(encoding="utf8")).items():
+        found = hashlib.sha256((checkpoint.path / file).read_bytes()).hexdigest()
+        if found != expected:
+            raise ValueError(
+                Errors.U040.format(
+                    file=file, path=checkpoint.name, expected=expected, found=found
+                )
+            )
+
+
+def tell_licence(checkpoint: Checkpoint) -> None:
+    """Warn of a licence that may not allow every use.
+
+    checkpoint (Checkpoint): The checkpoint.
+    """
+    licence = checkpoint.licence
+    if licence is None or licence.lower() not in PERMISSIVE:
+        told = licence or "none stated"
+        warnings.warn(Warnings.U102.format(model=checkpoint.name, licence=told), stacklevel=2)
+
+
+def load_tokenizer(checkpoint: Checkpoint) -> "Tokenizer":
+    """Load the tokenizer.
+
+    checkpoint (Checkpoint): The checkpoint.
+    RETURNS (Tokenizer): The tokenizer, of the tokenizers library.
+    RAISES (ValueError): U041, if it can't be read.
+    """
+    from transformers import AutoTokenizer
+
+    try:
+        wrapped = AutoTokenizer.from_pretrained(checkpoint.path, local_files_only=True)
+        return wrapped.backend_tokenizer
+    except (OSError, ValueError, ImportError, AttributeError) as e:
+        problem = str(e).split("\n")[0]
+        raise ValueError(Errors.U041.format(path=checkpoint.name, problem=problem)) from e
+
+
+def load_model(checkpoint: Checkpoint, *, device: str, dtype: str) -> Any:
+    """Load the weights, whole and right.
+
+    checkpoint (Checkpoint): The checkpoint.
+    device (str): "auto", or a device of torch.
+    dtype (str): "auto", "float32", "bfloat16" or "float16".
+    RETURNS (LlamaForCausalLM): The model, in evaluation mode.
+    RAISES (ValueError): U032, if tensors are missing, mismatched or unreadable;
+        U037, if they give logits that are not finite.
+    """
+    import torch
+    from safetensors import SafetensorError
+    from transformers import LlamaForCausalLM
+
+    verify(checkpoint)
+    target = choose_device(device)
+    kind = choose_dtype(dtype, target)
+    options: Dict[str, Any] = {"dtype": kind, "use_safetensors": True, "local_files_only": True}
+    spread = target.type == "cuda" and _exceeds_one_gpu(checkpoint, target)
+    if spread:
+        if importlib.util.find_spec("accelerate") is None:
+            purpose = "a checkpoint larger than one GPU"
+            raise ImportError(
+                Errors.U038.format(package="accelerate", purpose=purpose, install="accelerate")
+            )
+        options["device_map"] = "auto"
+    try:
+        model, info = LlamaForCausalLM.from_pretrained(
+            checkpoint.path, output_loading_info=True, **options
+        )
+    except (SafetensorError, RuntimeError, OSError, ValueError) as e:
+        problem = str(e).split("\n")[0]
+        raise ValueError(Errors.U032.format(path=checkpoint.name, problem=problem)) from e
+    for what in ("missing_keys", "mismatched_keys", "unexpected_keys"):
+        wrong = sorted(map(str, info.get(what) or ()))
+        if wrong:
+            problem = f"{what.replace('_', ' ')}: {', '.join(wrong[:5])}"
+            raise ValueError(Errors.U032.format(path=checkpoint.name, problem=problem))
+    if not spread:
+        model = model.to(target)
+    model.eval()
+    with torch.inference_mode():
+        first = torch.tensor([[checkpoint.config.get("bos_token_id") or 0]])
+        logits = model(first.to(model.get_input_embeddings().weight.device)).logits
+    if not torch.isfinite(logits).all():
+        raise ValueError(Errors.U037.format(path=checkpoint.name, dtype=kind))
+    return model
+
+
+def choose_device(device: str) -> "TorchDevice":
+    """Choose where to run.
+
+    device (str): "auto" follows spaCy's choice of GPU, then takes CUDA if there is one.
+    RETURNS (torch.device): The device.
+    """
+    import torch
+    from thinc.api import CupyOps, get_current_ops
+
+    if device != "auto":
+        return torch.device(device)
+    if not torch.cuda.is_available():
+        return torch.device("cpu")
+    # `spacy.prefer_gpu(n)` and `--gpu-id n` set cupy's device, and torch's with it
+    ops = get_current_ops()
+    return torch.device("cuda", ops.device_id if isinstance(ops, CupyOps) else 0)
+
+
+def choose_dtype(dtype: str, device: "TorchDevice") -> "TorchDtype":
+    """Choose the number format.
+
+    dtype (str): "auto" takes bfloat16 where the processor is fast at it.
+    device (torch.device): Where to run.
+    RETURNS (torch.dtype): The format.
+    """
+    import torch
+
+    if dtype != "auto":
+        return getattr(torch, dtype)
+    if device.type == "cuda":
+        return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float16
+    if device.type == "cpu" and _cpu_has_bfloat16():
+        return torch.bfloat16
+    return torch.float32
+
+
+def _cpu_has_bfloat16() -> bool:
+    """Whether this processor multiplies bfloat16 natively (AMX or AVX512-BF16)."""
+    import torch
+
+    checks = ("_is_amx_tile_supported", "_is_avx512_bf16_supported")
+    return any(getattr(torch.cpu, name, bool)() for name in checks)
+
+
+def _exceeds_one_gpu(checkpoint: Checkpoint, device: "TorchDevice") -> bool:
+    """Whether the weights leave no room on one of several GPUs."""
+    import torch
+
+    if torch.cuda.device_count() < 2:
+        return False
+    free, _ = torch.cuda.mem_get_info(device)
+    return checkpoint.n_bytes > 0.85 * free

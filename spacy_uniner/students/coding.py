@@ -1,0 +1,107 @@
+"""Between text and token IDs: prompts in, IDs out; IDs in, answer text out.
+
+One copy for every student and for training. A marker of the template becomes
+one special ID, and text can never produce one, whatever stands in it.
+"""
+
+from typing import TYPE_CHECKING, Dict, List, Optional, Sequence, Tuple
+
+from ..errors import Errors
+from ..prompt import Piece, get_template, render_prefix, render_question
+from .copying import SYNTAX_PIECES, CopyGuide, ListSyntax, escape
+
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer
+
+
+class Coder:
+    """A tokenizer together with a template."""
+
+    def __init__(self, tokenizer: "Tokenizer", template: str, *, source: str = "") -> None:
+        """Look up markers and list syntax.
+
+        tokenizer (Tokenizer): The tokenizer of the checkpoint, of the tokenizers library.
+        template (str): Name of the prompt template.
+        source (str): Where the tokenizer came from, for messages.
+        RAISES (ValueError): U033, if a marker is not a single token.
+        """
+        self.tokenizer = tokenizer
+        self.tokenizer.encode_special_tokens = True  # text never makes a marker
+        self.template = template
+        self.markers: Dict[str, int] = {}
+        for marker in get_template(template).markers:
+            found = self._special_id(marker)
+            if found is None:
+                raise ValueError(
+                    Errors.U033.format(path=source, marker=marker, template=template)
+                )
+            self.markers[marker] = found
+        self.end = self.markers[get_template(template).end]
+        # without these pieces, what may be copied can't be told piece by piece
+        syntax = [self._special_id(piece) for piece in SYNTAX_PIECES]
+        known = [piece for piece in syntax if piece is not None]
+        complete = len(known) == len(SYNTAX_PIECES)
+        self.syntax = ListSyntax(*known, self.end) if complete else None
+        self._questions: Dict[str, List[int]] = {}
+
+    def _special_id(self, piece: str) -> Optional[int]:
+        """RETURNS (Optional[int]): The ID of a special piece; None if it is none."""
+        found = self.tokenizer.token_to_id(piece)
+        added = self.tokenizer.get_added_tokens_decoder().get(found)
+        return found if added is not None and added.special else None
+
+    def text(self, text: str) -> List[int]:
+        """RETURNS (List[int]): Token IDs of plain text; no special ones."""
+        return self.tokenizer.encode(text, add_special_tokens=False).ids
+
+    def pieces(self, pieces: Sequence[Piece]) -> List[int]:
+        """RETURNS (List[int]): Token IDs of a rendered prompt."""
+        ids: List[int] = []
+        for piece in pieces:
+            ids += [self.markers[piece.text]] if piece.is_marker else self.text(piece.text)
+        return ids
+
+    def prefix(self, passage: str) -> List[int]:
+        """RETURNS (List[int]): Token IDs of what all types of a passage share."""
+        return self.pieces(render_prefix(passage, template=self.template))
+
+    def question(self, entity_type: str) -> List[int]:
+        """RETURNS (List[int]): Token IDs of the question for a type."""
+        if entity_type not in self._questions:
+            pieces = render_question(entity_type, template=self.template)
+            self._questions[entity_type] = self.pieces(pieces)
+        return self._questions[entity_type]
+
+    def guide(self, passage: str) -> Optional[CopyGuide]:
+        """RETURNS (Optional[CopyGuide]): What answers about a passage may hold; None
+        if the tokenizer does not keep list syntax in single pieces."""
+        if self.syntax is None:
+            return None
+        return CopyGuide(self.text(" " + escape(passage)), self.syntax)
+
+    def mention(self, mention: str, guide: CopyGuide) -> List[int]:
+        """Spell a mention with the pieces of its passage.
+
+        mention (str): A verbatim stretch of the passage.
+        guide (CopyGuide): The passage.
+        RETURNS (List[int]): Token IDs; empty if it stands at no piece borders.
+        """
+        for spelled in (" " + escape(mention), escape(mention)):
+            ids = self.text(spelled)
+            if guide.find(ids) >= 0:
+                return ids
+        return []
+
+    def answer(self, ids: Sequence[int]) -> str:
+        """RETURNS (str): The text of an answer, its end left out."""
+        kept = [i for i in ids if i != self.end]
+        return self.tokenizer.decode(kept, skip_special_tokens=False)
+
+    def answer_offsets(self, ids: Sequence[int]) -> List[Tuple[int, int]]:
+        """Locate the tokens of an answer in its text.
+
+        ids (Sequence[int]): Token IDs of an answer.
+        RETURNS (List[Tuple[int, int]]): Start and end of each token, in characters.
+        """
+        ends = [len(self.answer(ids[:i])) for i in range(len(ids) + 1)]
+        return list(zip(ends, ends[1:]))

@@ -1,0 +1,1 @@
+"""Scripts that make students; run them as `python -m training.NAME`."""
