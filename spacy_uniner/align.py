@@ -6,7 +6,6 @@ nothing of students or prompts.
 
 import unicodedata
 from bisect import bisect_right
-from collections import Counter
 from dataclasses import dataclass, field
 from typing import Dict, List, Optional, Sequence, Tuple
 
@@ -117,7 +116,9 @@ class Aligner:
                     continue
                 if self.occurrences == "first":
                     places = places[:1]
-                moved = self._add(doc, item, places, mention.probability, ranks, found, number)
+                moved = self._add(
+                    doc, item, places, mention.probability, ranks, found, number
+                )
                 if moved is None:
                     ledger["misaligned"] += 1
                 else:
@@ -180,7 +181,8 @@ def find_exact(text: str, mention: str) -> List[Tuple[int, int]]:
     RETURNS (List[Tuple[int, int]]): Where it starts and ends, in characters;
         occurrences do not overlap each other.
     """
-    places, inside = [], []
+    places: List[Tuple[int, int]] = []
+    inside: List[Tuple[int, int]] = []
     at = text.find(mention) if mention else -1
     free = 0
     while at >= 0:

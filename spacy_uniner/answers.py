@@ -7,7 +7,7 @@ passages: whether a string stands in the text is decided in `align`.
 import json
 import re
 from dataclasses import dataclass
-from json.decoder import scanstring
+from json.decoder import scanstring  # type: ignore[attr-defined]
 from typing import List, Tuple
 
 MAX_CHARS = 8192  # characters of an answer that are looked at

@@ -7,72 +7,116 @@ Exit codes: 0 done, 1 something was wrong with what was given, 130 interrupted.
 import json
 import sys
 from pathlib import Path
-from typing import Any, Dict, Iterable, Iterator, List, Optional, Tuple
+from typing import (
+    TYPE_CHECKING,
+    Annotated,
+    Any,
+    Dict,
+    Iterable,
+    Iterator,
+    List,
+    Optional,
+    Tuple,
+    cast,
+)
 
 import typer
 from rich.console import Console
 from rich.table import Table
+from typer import Argument, Option
 
 from .errors import Errors
 
-app = typer.Typer(add_completion=False, no_args_is_help=True, help="Any kind of entity from any text.")
+if TYPE_CHECKING:
+    from .component import UniNER
+
+INPUT_HELP = "Text, or .txt, .jsonl, .spacy files; - for standard input."
+LABELS_HELP = 'Types, with commas: "person, medical condition".'
+MODEL_HELP = '"mini" for the shipped student, a folder, or a hub name.'
+OUTPUT_HELP = "A .jsonl, .spacy or .html file."
+VERIFY_HELP = "Load it, and check the SHA-256 of its files."
+ENTITIES = ("aligned", "snapped")  # buckets of the ledger that became entities
 INPUTS = (".txt", ".jsonl", ".spacy")
 OUTPUTS = (".jsonl", ".spacy", ".html")
+
+app = typer.Typer(
+    add_completion=False, no_args_is_help=True, help="Any kind of entity from any text."
+)
 
 
 @app.command()
 def annotate(
-    inputs: List[str] = typer.Argument(
-        ..., metavar="TEXT|FILE...", help="Text, or .txt, .jsonl, .spacy files; - for standard input."
-    ),
-    labels: str = typer.Option(..., "--labels", "-l", help='Types, with commas: "person, medical condition".'),
-    model: str = typer.Option("mini", help='"mini", a folder, or a hub name.'),
-    hub: bool = typer.Option(False, "--hub", help="Allow the download of a hub name."),
-    threshold: float = typer.Option(0.0, help="Least probability of a mention, in [0, 1]."),
-    output: Optional[Path] = typer.Option(None, "--output", "-o", help="A .jsonl, .spacy or .html file."),
-    lang: str = typer.Option("en", help="Language of spaCy's tokenizer."),
-    device: str = typer.Option("auto", help='"auto", "cpu", "cuda", ...'),
+    inputs: Annotated[List[str], Argument(metavar="TEXT|FILE...", help=INPUT_HELP)],
+    labels: Annotated[str, Option("--labels", "-l", help=LABELS_HELP)],
+    model: Annotated[str, Option(help=MODEL_HELP)] = "mini",
+    hub: Annotated[
+        bool, Option("--hub", help="Allow the download of a hub name.")
+    ] = False,
+    threshold: Annotated[float, Option(help="Least probability, in [0, 1].")] = 0.0,
+    output: Annotated[
+        Optional[Path], Option("--output", "-o", help=OUTPUT_HELP)
+    ] = None,
+    lang: Annotated[str, Option(help="Language of spaCy's tokenizer.")] = "en",
+    device: Annotated[str, Option(help='"auto", "cpu", "cuda", ...')] = "auto",
 ) -> None:
     """Annotate text with types of your choice."""
     import spacy
 
     if output is not None and output.suffix not in OUTPUTS:
-        raise ValueError(Errors.U061.format(path=str(output), allowed=", ".join(OUTPUTS)))
+        raise ValueError(
+            Errors.U061.format(path=str(output), allowed=", ".join(OUTPUTS))
+        )
     nlp = spacy.blank(lang)
     listed = [label.strip() for label in labels.split(",") if label.strip()]
-    student = {"@misc": "spacy-uniner.LocalStudent.v1", "model": model, "hub": hub, "device": device}
-    nlp.add_pipe("uniner", config={"labels": listed, "threshold": threshold, "student": student})
+    student = {
+        "@misc": "spacy-uniner.LocalStudent.v1",
+        "model": model,
+        "hub": hub,
+        "device": device,
+    }
+    nlp.add_pipe(
+        "uniner", config={"labels": listed, "threshold": threshold, "student": student}
+    )
     docs = _annotate(nlp, list(_read_all(inputs, nlp.vocab)))
     if output is not None:
         _write(output, docs)
-        typer.echo(f"{len(docs)} document(s), {sum(len(d.ents) for d in docs)} entities -> {output}", err=True)
+        typer.echo(
+            f"{len(docs)} document(s), {sum(len(d.ents) for d in docs)} entities -> {output}",
+            err=True,
+        )
     elif sys.stdout.isatty():
         _print_tables(docs)
     else:
         for doc in docs:
             typer.echo(json.dumps(_to_row(doc), ensure_ascii=False))
-    left_out = {k: n for k, n in nlp.get_pipe("uniner").ledger.items() if n and k not in ("aligned", "snapped")}  # type: ignore[attr-defined]
+    ledger = cast("UniNER", nlp.get_pipe("uniner")).ledger
+    left_out = [f"{k} {n}" for k, n in ledger.items() if n and k not in ENTITIES]
     if left_out:
-        typer.echo("not entities: " + ", ".join(f"{k} {n}" for k, n in left_out.items()), err=True)
+        typer.echo("not entities: " + ", ".join(left_out), err=True)
 
 
 @app.command()
 def prompt(
-    passage: str = typer.Argument(..., help="The text that is asked about."),
-    entity_type: str = typer.Argument(..., help="The type that is asked for."),
-    template: str = typer.Option("uniner", help="Name of the template."),
-    dataset: Optional[str] = typer.Option(None, help="Name for the dataset field."),
+    passage: Annotated[str, Argument(help="The text that is asked about.")],
+    entity_type: Annotated[str, Argument(help="The type that is asked for.")],
+    template: Annotated[str, Option(help="Name of the template.")] = "uniner",
+    dataset: Annotated[
+        Optional[str], Option(help="Name for the dataset field.")
+    ] = None,
 ) -> None:
     """Print the exact prompt for a passage and a type."""
     from .prompt import render_prompt
 
-    typer.echo(render_prompt(passage, entity_type, dataset=dataset, template=template), nl=False)
+    typer.echo(
+        render_prompt(passage, entity_type, dataset=dataset, template=template),
+        nl=False,
+    )
 
 
 @app.command()
 def info(
-    model: str = typer.Option("mini", help='"mini", a folder, or a hub name.'),
-    verify: bool = typer.Option(False, "--verify", help="Check the SHA-256 of every file, and load it."),
+    model: Annotated[str, Option(help=MODEL_HELP)] = "mini",
+    verify: Annotated[bool, Option("--verify", help=VERIFY_HELP)] = False,
 ) -> None:
     """Tell about a student: size, licence, template, device."""
     from .students.checkpoint import choose_device, choose_dtype, find_checkpoint
@@ -94,7 +138,9 @@ def info(
     if verify:
         student = LocalStudent(checkpoint)
         rows["parameters"] = f"{student.model.num_parameters() / 1e6:.1f} M"
-        rows["copying"] = "verbatim by construction" if student.coder.syntax else "checked afterwards"
+        rows["copying"] = (
+            "verbatim by construction" if student.coder.syntax else "checked afterwards"
+        )
         rows["verified"] = "yes"
     for name, value in rows.items():
         typer.echo(f"{name:14}{value}")
@@ -144,7 +190,9 @@ def _read_file(path: Path, vocab: Any) -> Iterator[Any]:
             row = None
         if not isinstance(row, dict) or not isinstance(row.get("text"), str):
             found = line[:60]
-            raise ValueError(Errors.U062.format(line=number, path=str(path), found=found))
+            raise ValueError(
+                Errors.U062.format(line=number, path=str(path), found=found)
+            )
         yield row["text"]
 
 
@@ -154,7 +202,9 @@ def _annotate(nlp: Any, docs: List[Any]) -> List[Any]:
 
     stream = nlp.pipe(docs)
     quiet = not sys.stderr.isatty() or len(docs) < 2
-    return list(tqdm(stream, total=len(docs), unit="doc", disable=quiet, file=sys.stderr))
+    return list(
+        tqdm(stream, total=len(docs), unit="doc", disable=quiet, file=sys.stderr)
+    )
 
 
 def _to_row(doc: Any) -> Dict[str, Any]:
@@ -195,11 +245,15 @@ def _print_tables(docs: Iterable[Any]) -> None:
     console = Console()
     for doc in docs:
         scores = _scores(doc)
-        table = Table("entity", "label", "probability", "characters", box=None, pad_edge=False)
+        table = Table(
+            "entity", "label", "probability", "characters", box=None, pad_edge=False
+        )
         for ent in doc.ents:
             score = scores.get((ent.start, ent.end, ent.label_))
             told = "" if score is None else f"{score:.2f}"
-            table.add_row(ent.text, ent.label_, told, f"{ent.start_char}-{ent.end_char}")
+            table.add_row(
+                ent.text, ent.label_, told, f"{ent.start_char}-{ent.end_char}"
+            )
         console.print(table if doc.ents else "no entities found")
 
 

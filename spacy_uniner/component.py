@@ -58,7 +58,12 @@ DEFAULT_CONFIG = {
     "uniner",
     assigns=["doc.ents", "doc.spans", "token.ent_iob", "token.ent_type"],
     default_config=DEFAULT_CONFIG,
-    default_score_weights={"ents_f": 1.0, "ents_p": 0.0, "ents_r": 0.0, "ents_per_type": None},
+    default_score_weights={
+        "ents_f": 1.0,
+        "ents_p": 0.0,
+        "ents_r": 0.0,
+        "ents_per_type": None,
+    },
 )
 def make_uniner(
     nlp: Language,
@@ -133,7 +138,9 @@ class UniNER(Pipe):
         if batch_size < 1:
             raise ValueError(Errors.U015.format(batch_size=batch_size))
         if overlap < 0:
-            message = Errors.U039.format(setting="overlap", unit="tokens", least=0, found=overlap)
+            message = Errors.U039.format(
+                setting="overlap", unit="tokens", least=0, found=overlap
+            )
             raise ValueError(message)
         self.vocab = vocab
         self.name = name
@@ -194,7 +201,9 @@ class UniNER(Pipe):
             for label in labels:
                 self.add_label(label)
         elif not self._types:
-            for label in sorted({e.label_ for eg in get_examples() for e in eg.reference.ents}):
+            for label in sorted(
+                {e.label_ for eg in get_examples() for e in eg.reference.ents}
+            ):
                 self.add_label(label)
 
     def __call__(self, doc: Doc) -> Doc:
@@ -205,7 +214,9 @@ class UniNER(Pipe):
         """
         return next(iter(self.pipe([doc], batch_size=1)))
 
-    def pipe(self, stream: Iterable[Doc], *, batch_size: Optional[int] = None) -> Iterator[Doc]:
+    def pipe(
+        self, stream: Iterable[Doc], *, batch_size: Optional[int] = None
+    ) -> Iterator[Doc]:
         """Annotate a stream of documents, in order.
 
         stream (Iterable[Doc]): Documents.
@@ -241,7 +252,11 @@ class UniNER(Pipe):
         asked: List[Tuple[int, Any, List[str], List[str]]] = []
         for number, doc in enumerate(docs):
             types = self._types_of(doc)
-            pairs = [(label, phrase) for label, phrases in types.items() for phrase in phrases]
+            pairs = [
+                (label, phrase)
+                for label, phrases in types.items()
+                for phrase in phrases
+            ]
             labels, phrases = [p[0] for p in pairs], [p[1] for p in pairs]
             windows = make_windows(
                 doc,
@@ -260,14 +275,18 @@ class UniNER(Pipe):
             named[number] += [Named(window, *pair) for pair in zip(labels, row)]
         return named
 
-    def set_annotations(self, docs: Sequence[Doc], named: Sequence[Sequence[Named]]) -> None:
+    def set_annotations(
+        self, docs: Sequence[Doc], named: Sequence[Sequence[Named]]
+    ) -> None:
         """Write spans, entities and ledger.
 
         docs (Sequence[Doc]): Documents.
         named (Sequence[Sequence[Named]]): What `predict` gave.
         """
         for doc, answers in zip(docs, named):
-            thresholds = {label: self._threshold_of(label) for label in self._types_of(doc)}
+            thresholds = {
+                label: self._threshold_of(label) for label in self._types_of(doc)
+            }
             kept = () if self.overwrite else doc.ents
             spans, best, ledger = self.aligner.align(doc, answers, thresholds, kept)
             group = SpanGroup(doc, name=self.spans_key, spans=_make_spans(doc, spans))
@@ -326,7 +345,9 @@ class UniNER(Pipe):
 
     def to_bytes(self, *, exclude: Iterable[str] = ()) -> bytes:
         """RETURNS (bytes): Labels and thresholds. The student stays in the config."""
-        return srsly.msgpack_dumps({} if "labels" in exclude else {"labels": self._state()})
+        return srsly.msgpack_dumps(
+            {} if "labels" in exclude else {"labels": self._state()}
+        )
 
     def from_bytes(self, data: bytes, *, exclude: Iterable[str] = ()) -> "UniNER":
         """Restore labels and thresholds.
@@ -349,7 +370,9 @@ class UniNER(Pipe):
         if "labels" not in exclude:
             srsly.write_json(folder / "labels.json", self._state())
 
-    def from_disk(self, path: Union[str, Path], *, exclude: Iterable[str] = ()) -> "UniNER":
+    def from_disk(
+        self, path: Union[str, Path], *, exclude: Iterable[str] = ()
+    ) -> "UniNER":
         """Restore labels and thresholds from a folder.
 
         path (Union[str, Path]): The folder.
@@ -370,11 +393,14 @@ def read_labels(labels: Any) -> Dict[str, List[str]]:
     """
     if isinstance(labels, str):
         labels = [labels]
-    pairs = list(labels.items()) if isinstance(labels, Mapping) else [(l, l) for l in labels]
+    is_mapping = isinstance(labels, Mapping)
+    pairs = list(labels.items()) if is_mapping else [(name, name) for name in labels]
     out: Dict[str, List[str]] = {}
     for label, phrases in pairs:
         if not is_printable_phrase(label, MAX_LABEL_CHARS):
-            raise ValueError(Errors.U011.format(limit=MAX_LABEL_CHARS, label=_short(label)))
+            raise ValueError(
+                Errors.U011.format(limit=MAX_LABEL_CHARS, label=_short(label))
+            )
         if "${" in label:
             raise ValueError(Errors.U020.format(label=label))
         if label in out:
@@ -406,7 +432,9 @@ def _make_spans(doc: Doc, candidates: Sequence[Candidate]) -> List[Span]:
 
 def _check_choice(setting: str, found: str, allowed: Sequence[str]) -> None:
     if found not in allowed:
-        raise ValueError(Errors.U014.format(setting=setting, allowed=allowed, found=found))
+        raise ValueError(
+            Errors.U014.format(setting=setting, allowed=allowed, found=found)
+        )
 
 
 def _check_threshold(threshold: Any, labels: Sequence[str]) -> None:

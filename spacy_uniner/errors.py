@@ -49,7 +49,9 @@ class Errors(metaclass=ErrorsWithCodes):
     U013 = "`threshold` names labels that the component does not have: {unknown}. Its labels: {labels}."
     U014 = "`{setting}` must be one of {allowed}, got {found!r}."
     U015 = "`batch_size` counts documents and must be at least 1, got {batch_size!r}."
-    U016 = "Label {label!r} has no type to ask for. Give a phrase, or a list of phrases."
+    U016 = (
+        "Label {label!r} has no type to ask for. Give a phrase, or a list of phrases."
+    )
     U017 = "The types for one document (`doc.user_data[{key!r}]`, or the context of `as_tuples`) must be labels, got {found!r}: a list of strings or a mapping of label to phrases."
     U018 = "Can't read the labels saved in {path}: {reason}. Save the pipeline again, or pass `labels` when loading."
     U019 = "The student gave {found} answers to {expected} questions. A student answers each passage with one Answer per type, in order."
@@ -73,7 +75,7 @@ class Errors(metaclass=ErrorsWithCodes):
         'or start workers with `multiprocessing.set_start_method("spawn")`.'
     )
     U036 = "Out of memory with a single passage of {n_tokens} tokens on {device}. Lower `max_passage_tokens`, or use a smaller checkpoint or a larger device."
-    U037 = "{path!r} gives logits that are not finite: its weights are damaged, or {dtype} is too narrow for them. Get it again, or set `dtype = \"float32\"`."
+    U037 = '{path!r} gives logits that are not finite: its weights are damaged, or {dtype} is too narrow for them. Get it again, or set `dtype = "float32"`.'
     U038 = "`{package}` is needed for {purpose}. Install it: pip install {install}"
     U039 = "`{setting}` counts {unit} and must be at least {least}, got {found!r}."
     U040 = "The file {file} of {path!r} has another SHA-256 than its manifest: expected {expected}, found {found}. Get the checkpoint again."
@@ -83,7 +85,7 @@ class Errors(metaclass=ErrorsWithCodes):
     # ---- command line
     U060 = "Can't read {path!r}: {reason}."
     U061 = "Can't write {path!r}: its ending must be one of {allowed}."
-    U062 = "Line {line} of {path!r} is not a JSON object with a string under \"text\": {found}."
+    U062 = 'Line {line} of {path!r} is not a JSON object with a string under "text": {found}.'
     # ---- training
     U080 = "{path} has no {what}. {remedy}"
     U081 = "Row {row} of {path} is not a conversation: {problem}."

@@ -147,7 +147,9 @@ def check_type(entity_type: str) -> None:
         U003, if it is not valid Unicode.
     """
     if not is_printable_phrase(entity_type, MAX_TYPE_CHARS):
-        raise ValueError(Errors.U002.format(limit=MAX_TYPE_CHARS, entity_type=entity_type))
+        raise ValueError(
+            Errors.U002.format(limit=MAX_TYPE_CHARS, entity_type=entity_type)
+        )
     check_unicode(entity_type)
 
 

@@ -63,7 +63,9 @@ def render(
     RAISES (ValueError): U014 for another style, U050 for another colour.
     """
     if style not in STYLES:
-        raise ValueError(Errors.U014.format(setting="style", allowed=STYLES, found=style))
+        raise ValueError(
+            Errors.U014.format(setting="style", allowed=STYLES, found=style)
+        )
     listed = [docs] if isinstance(docs, Doc) else list(docs)
     labels = {span.label_ for doc in listed for span in _spans(doc, style, spans_key)}
     options: Dict[str, Any] = {"colors": _palette(labels, colours or {})}
@@ -76,7 +78,9 @@ def render(
     return markup or ""  # Jupyter shows it, and gives nothing back
 
 
-def save_page(docs: Union[Doc, Iterable[Doc]], path: Union[str, Path], **settings: Any) -> None:
+def save_page(
+    docs: Union[Doc, Iterable[Doc]], path: Union[str, Path], **settings: Any
+) -> None:
     """Write an HTML page.
 
     docs (Union[Doc, Iterable[Doc]]): What to show.
@@ -85,7 +89,9 @@ def save_page(docs: Union[Doc, Iterable[Doc]], path: Union[str, Path], **setting
     """
     target = Path(path)
     partial = target.with_name(target.name + ".tmp")
-    partial.write_text(render(docs, page=True, jupyter=False, **settings), encoding="utf8")
+    partial.write_text(
+        render(docs, page=True, jupyter=False, **settings), encoding="utf8"
+    )
     partial.replace(target)
 
 
@@ -132,7 +138,11 @@ def _parse(doc: Doc, style: str, spans_key: str, scores: bool) -> Dict[str, Any]
         if style == "span":
             item.update(start_token=span.start, end_token=span.end, kb_id=told)
         items.append(item)
-    parsed: Dict[str, Any] = {"text": doc.text, "title": None, "settings": {"direction": "ltr"}}
+    parsed: Dict[str, Any] = {
+        "text": doc.text,
+        "title": None,
+        "settings": {"direction": "ltr"},
+    }
     if style == "span":
         return {**parsed, "spans": items, "tokens": [token.text for token in doc]}
     return {**parsed, "ents": items}

@@ -104,7 +104,9 @@ def _split_token(
         while size > 1 and count_tokens(part) > max_tokens:
             size //= 2
             part = written[at : at + size]
-        units.append(Unit(start + at, start + at + len(part), count_tokens(part), False))
+        units.append(
+            Unit(start + at, start + at + len(part), count_tokens(part), False)
+        )
         at += len(part)
     return units
 

@@ -7,7 +7,15 @@ import spacy
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from spacy_uniner.align import Aligner, Candidate, Named, choose, find_exact, find_folded, fold
+from spacy_uniner.align import (
+    Aligner,
+    Candidate,
+    Named,
+    choose,
+    find_exact,
+    find_folded,
+    fold,
+)
 from spacy_uniner.answers import read_answer
 from spacy_uniner.types import Answer, Mention, Passage
 
@@ -58,9 +66,15 @@ def spans(*items):
     "items,expected",
     [
         ([(0, 2, "A", 0.9, 0), (1, 3, "B", 0.8, 1)], [(0, 2)]),
-        ([(0, 3, "A", 0.9, 0), (0, 1, "B", 0.5, 1), (2, 3, "C", 0.6, 2)], [(0, 1), (2, 3)]),
+        (
+            [(0, 3, "A", 0.9, 0), (0, 1, "B", 0.5, 1), (2, 3, "C", 0.6, 2)],
+            [(0, 1), (2, 3)],
+        ),
         ([(0, 2, "B", 0.9, 1), (0, 2, "A", 0.9, 0)], [(0, 2)]),
-        ([(0, 1, "A", 0.5, 0), (0, 2, "A", 0.5, 0)], [(0, 2)]),  # a tie goes to the longer
+        (
+            [(0, 1, "A", 0.5, 0), (0, 2, "A", 0.5, 0)],
+            [(0, 2)],
+        ),  # a tie goes to the longer
         ([(0, 1, "A", 0.0, 0)], [(0, 1)]),
     ],
 )
@@ -92,13 +106,17 @@ def brute_force(candidates):
 @settings(max_examples=150, deadline=None)
 @given(
     st.lists(
-        st.tuples(st.integers(0, 8), st.integers(1, 4), st.sampled_from([0.1, 0.25, 0.5, 0.9])),
+        st.tuples(
+            st.integers(0, 8), st.integers(1, 4), st.sampled_from([0.1, 0.25, 0.5, 0.9])
+        ),
         max_size=8,
     )
 )
 def test_align_choose_is_the_best_of_all(items):
     candidates = spans(*((s, s + n, "A", p, 0) for s, n, p in items))
-    assert sum(c.score for c in choose(candidates)) == pytest.approx(brute_force(candidates))
+    assert sum(c.score for c in choose(candidates)) == pytest.approx(
+        brute_force(candidates)
+    )
 
 
 WORDS = st.sampled_from(
@@ -125,10 +143,16 @@ def cases(draw):
         )
         strings = draw(st.lists(st.one_of(cut, WORDS, st.text(max_size=5)), max_size=5))
         strings = [s for s in strings if s.strip()]
-        scores = draw(st.lists(st.floats(0, 1), min_size=len(strings), max_size=len(strings)))
+        scores = draw(
+            st.lists(st.floats(0, 1), min_size=len(strings), max_size=len(strings))
+        )
         mentions = tuple(Mention(s, p) for s, p in zip(strings, scores))
-        reading = read_answer(draw(st.sampled_from(["[]", "", '["a', "[1]", "nonsense"])))
-        answer = Answer(mentions, unreadable=reading.unreadable, truncated=reading.truncated)
+        reading = read_answer(
+            draw(st.sampled_from(["[]", "", '["a', "[1]", "nonsense"]))
+        )
+        answer = Answer(
+            mentions, unreadable=reading.unreadable, truncated=reading.truncated
+        )
         named.append(Named(passage, draw(st.sampled_from(["A", "B"])), answer))
     return text, named
 

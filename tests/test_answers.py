@@ -39,14 +39,18 @@ def test_answers_read(text, items, unreadable, truncated):
     assert (reading.unreadable, reading.truncated) == (unreadable, truncated)
 
 
-@given(st.one_of(st.text(), st.text('[]{}"\',\\ ab\n', max_size=60)))
+@given(st.one_of(st.text(), st.text("[]{}\"',\\ ab\n", max_size=60)))
 def test_answers_never_raise(text):
     for item in read_answer(text).items:
         assert item.text.strip() and 0 <= item.start < item.end <= len(text)
     read_official(text)
 
 
-@given(st.lists(st.text(st.characters(exclude_categories=["Cs"]), min_size=1).filter(str.strip)))
+@given(
+    st.lists(
+        st.text(st.characters(exclude_categories=["Cs"]), min_size=1).filter(str.strip)
+    )
+)
 def test_answers_read_what_json_wrote(mentions):
     import json
 
@@ -55,7 +59,9 @@ def test_answers_read_what_json_wrote(mentions):
         assert [item.text for item in read_answer(text).items] == mentions
 
 
-@pytest.mark.parametrize("text", ["[" * 100000, '"' * 40000, "['" * 20000, '["a",' * 20000])
+@pytest.mark.parametrize(
+    "text", ["[" * 100000, '"' * 40000, "['" * 20000, '["a",' * 20000]
+)
 def test_answers_read_bombs_quickly(text):
     start = time.perf_counter()
     read_answer(text)

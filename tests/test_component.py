@@ -14,7 +14,10 @@ from spacy.training import Example
 from spacy_uniner.component import USER_DATA_KEY, UniNER, read_labels
 
 TEXT = "Ada Byron of London met Charles Babbage."
-ANSWERS = {"person": [["Ada Byron", 0.9], ["Charles Babbage", 0.8]], "city": [["London", 0.7]]}
+ANSWERS = {
+    "person": [["Ada Byron", 0.9], ["Charles Babbage", 0.8]],
+    "city": [["London", 0.7]],
+}
 
 
 def ents(doc):
@@ -23,7 +26,11 @@ def ents(doc):
 
 def test_component_sets_ents_spans_and_scores(make_nlp):
     doc = make_nlp(ANSWERS)(TEXT)
-    assert ents(doc) == [("Ada Byron", "person"), ("London", "city"), ("Charles Babbage", "person")]
+    assert ents(doc) == [
+        ("Ada Byron", "person"),
+        ("London", "city"),
+        ("Charles Babbage", "person"),
+    ]
     group = doc.spans["uniner"]
     assert [s.text for s in group] == ["Ada Byron", "London", "Charles Babbage"]
     assert list(group.attrs["scores"]) == [0.9, 0.7, 0.8]
@@ -31,7 +38,9 @@ def test_component_sets_ents_spans_and_scores(make_nlp):
 
 
 def test_component_conflicts_go_to_the_better_and_stay_in_spans(make_nlp):
-    doc = make_nlp({"person": [["Paris Hilton", 0.9]], "city": [["Paris", 0.6]]})("Paris Hilton left.")
+    doc = make_nlp({"person": [["Paris Hilton", 0.9]], "city": [["Paris", 0.6]]})(
+        "Paris Hilton left."
+    )
     assert ents(doc) == [("Paris Hilton", "person")]
     assert {s.text for s in doc.spans["uniner"]} == {"Paris", "Paris Hilton"}
     assert doc._.uniner["uniner"]["conflict"] == 1
@@ -42,8 +51,16 @@ def test_component_conflicts_go_to_the_better_and_stay_in_spans(make_nlp):
     [
         (["person"], ["person"], [("Ada", "person")]),
         ({"PER": "person"}, ["person"], [("Ada", "PER")]),
-        ({"PER": ["person", "human"]}, ["person", "human"], [("Ada", "PER"), ("Eve", "PER")]),
-        ({"PER": "a being that thinks, and says so"}, ["a being that thinks, and says so"], []),
+        (
+            {"PER": ["person", "human"]},
+            ["person", "human"],
+            [("Ada", "PER"), ("Eve", "PER")],
+        ),
+        (
+            {"PER": "a being that thinks, and says so"},
+            ["a being that thinks, and says so"],
+            [],
+        ),
     ],
 )
 def test_component_labels_and_phrases(make_nlp, labels, asked, expected):
@@ -54,14 +71,17 @@ def test_component_labels_and_phrases(make_nlp, labels, asked, expected):
 
 def test_component_phrases_of_a_label_merge_by_probability(make_nlp):
     nlp = make_nlp(
-        {"person": [["Ada", 0.2]], "human": [["Ada", 0.6]]}, labels={"PER": ["person", "human"]}
+        {"person": [["Ada", 0.2]], "human": [["Ada", 0.6]]},
+        labels={"PER": ["person", "human"]},
     )
     doc = nlp("Ada.")
     assert list(doc.spans["uniner"].attrs["scores"]) == [0.6]
     assert doc._.uniner["uniner"]["merged"] == 1
 
 
-@pytest.mark.parametrize("threshold,expected", [(0.75, 2), ({"person": 0.85}, 2), (1.0, 0)])
+@pytest.mark.parametrize(
+    "threshold,expected", [(0.75, 2), ({"person": 0.85}, 2), (1.0, 0)]
+)
 def test_component_threshold(make_nlp, threshold, expected):
     assert len(make_nlp(ANSWERS, threshold=threshold)(TEXT).ents) == expected
 
@@ -72,7 +92,9 @@ def test_component_with_an_entity_ruler(make_nlp, overwrite, expected, before):
     nlp = make_nlp({"person": ["Ada Byron"]}, overwrite=overwrite)
     place = {"before": "uniner"} if before else {"after": "uniner"}
     ruler = nlp.add_pipe("entity_ruler", config={"overwrite_ents": False}, **place)
-    ruler.add_patterns([{"label": "RULE", "pattern": "Ada"}, {"label": "RULE", "pattern": "London"}])
+    ruler.add_patterns(
+        [{"label": "RULE", "pattern": "Ada"}, {"label": "RULE", "pattern": "London"}]
+    )
     found = ents(nlp(TEXT))
     assert found[0][1] == (expected if before else "person")
     assert ("London", "RULE") in found  # what is not in the way stays
@@ -91,7 +113,9 @@ def test_component_labels_for_one_document(make_nlp):
     doc = nlp.make_doc(TEXT)
     doc.user_data[USER_DATA_KEY] = ["city"]
     assert ents(nlp(doc)) == [("London", "city")]
-    stream = nlp.pipe([(TEXT, {USER_DATA_KEY: {"TOWN": "city"}}), (TEXT, None)], as_tuples=True)
+    stream = nlp.pipe(
+        [(TEXT, {USER_DATA_KEY: {"TOWN": "city"}}), (TEXT, None)], as_tuples=True
+    )
     assert [len(d.ents) for d, _ in stream] == [1, 2]
 
 
@@ -135,7 +159,17 @@ def test_component_repeated_label_is_kept_once():
 
 @pytest.mark.parametrize(
     "text",
-    ["", "  ", "\x00", "a\x00b", "שלום עולם", "👩‍👩‍👧 hi", "</s> USER: ASSISTANT: <s>", "\ufeffAda", "x" * 3000],
+    [
+        "",
+        "  ",
+        "\x00",
+        "a\x00b",
+        "שלום עולם",
+        "👩‍👩‍👧 hi",
+        "</s> USER: ASSISTANT: <s>",
+        "\ufeffAda",
+        "x" * 3000,
+    ],
 )
 def test_component_survives_odd_documents(make_nlp, text):
     doc = make_nlp(ANSWERS)(text)
@@ -171,7 +205,9 @@ def _fail_on_bad(self, questions):
 def test_component_counts_answers(make_nlp):
     nlp = make_nlp(ANSWERS)
     student = nlp.get_pipe("uniner").student
-    student.__class__ = type("Short", (type(student),), {"__call__": lambda self, q: [[]]})
+    student.__class__ = type(
+        "Short", (type(student),), {"__call__": lambda self, q: [[]]}
+    )
     with pytest.raises(ValueError, match="U019"):
         nlp(TEXT)
 
@@ -183,11 +219,17 @@ def test_component_long_document_keeps_offsets(make_nlp):
     assert doc.text[doc.ents[0].start_char : doc.ents[0].end_char] == "Ada Byron"
 
 
-LABELS = st.text(st.characters(exclude_categories=["Cs", "Cc", "Zl", "Zp"]), min_size=1, max_size=20)
+LABELS = st.text(
+    st.characters(exclude_categories=["Cs", "Cc", "Zl", "Zp"]), min_size=1, max_size=20
+)
 
 
 @settings(max_examples=60, deadline=None)
-@given(st.lists(LABELS.filter(lambda s: s.strip() and "${" not in s), min_size=1, unique=True))
+@given(
+    st.lists(
+        LABELS.filter(lambda s: s.strip() and "${" not in s), min_size=1, unique=True
+    )
+)
 def test_component_labels_survive_disk(tmp_path_factory, labels):
     nlp = spacy.blank("en")
     student = {"@misc": "test.CannedStudent.v1", "answers": {}}
@@ -207,7 +249,10 @@ def test_component_added_labels_survive_and_config_wins(make_nlp, tmp_path):
     assert nlp.get_pipe("uniner").add_label("TOWN") == 0
     nlp.get_pipe("uniner").add_label("TOWN", "city")
     nlp.to_disk(tmp_path)
-    assert spacy.load(tmp_path).get_pipe("uniner").types == {"person": ["person"], "TOWN": ["city"]}
+    assert spacy.load(tmp_path).get_pipe("uniner").types == {
+        "person": ["person"],
+        "TOWN": ["city"],
+    }
     other = spacy.load(tmp_path, config={"components.uniner.labels": ["x"]})
     assert other.get_pipe("uniner").labels == ("x",)
 

@@ -23,7 +23,16 @@ FLOORS = [
     {"cli"},
     {"__main__"},
 ]
-HEAVY = {"torch", "transformers", "openai", "accelerate", "ray", "safetensors", "huggingface_hub", "peft"}
+HEAVY = {
+    "torch",
+    "transformers",
+    "openai",
+    "accelerate",
+    "ray",
+    "safetensors",
+    "huggingface_hub",
+    "peft",
+}
 MODULES = {
     ".".join(path.relative_to(PACKAGE).with_suffix("").parts): path
     for path in PACKAGE.rglob("*.py")
@@ -60,18 +69,32 @@ def test_layout_imports_go_downwards(module):
 
 @pytest.mark.parametrize("module", sorted(MODULES))
 def test_layout_heavy_imports_are_inside_functions(module):
-    found = {name.split(".")[0] for level, name in module_imports(MODULES[module]) if not level}
+    found = {
+        name.split(".")[0]
+        for level, name in module_imports(MODULES[module])
+        if not level
+    }
     assert not found & HEAVY
 
 
-@pytest.mark.parametrize("path", sorted([*PACKAGE.rglob("*.py"), *ROOT.glob("training/*.py")]))
+@pytest.mark.parametrize(
+    "path", sorted([*PACKAGE.rglob("*.py"), *ROOT.glob("training/*.py")])
+)
 def test_layout_every_file_says_its_job(path):
     assert ast.get_docstring(ast.parse(path.read_text(encoding="utf8")))
 
 
 @pytest.mark.parametrize("path", sorted(ROOT.glob("training/*.py")))
 def test_layout_training_scripts_meet_in_files(path):
-    scripts = {"corpus", "teacher", "conversations", "finetune", "evaluate", "gazetteer", "vocabulary"}
+    scripts = {
+        "corpus",
+        "teacher",
+        "conversations",
+        "finetune",
+        "evaluate",
+        "gazetteer",
+        "vocabulary",
+    }
     found = {name for level, name in module_imports(path) if level}
     assert not found & scripts
 
@@ -92,6 +115,8 @@ def test_registry_every_registered_function_is_declared():
     declared = (ROOT / "setup.cfg").read_text(encoding="utf8")
     for path in MODULES.values():
         for node in ast.walk(ast.parse(path.read_text(encoding="utf8"))):
-            is_call = isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute)
+            is_call = isinstance(node, ast.Call) and isinstance(
+                node.func, ast.Attribute
+            )
             if is_call and node.func.attr == "misc":
                 assert f"{node.args[0].value} =" in declared

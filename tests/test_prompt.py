@@ -42,8 +42,16 @@ def test_prompt_is_the_official_string_for_any_text(passage, entity_type):
 @pytest.mark.parametrize(
     "template,dataset,expected",
     [
-        ("uniner-paragraph", None, (OFFICIAL % ("X", "t")).replace("provided text", "provided paragraph")),
-        ("uniner", "ACE05", (OFFICIAL % ("X", "t")).replace("Text: X", "Dataset: ACE05 \n Text: X")),
+        (
+            "uniner-paragraph",
+            None,
+            (OFFICIAL % ("X", "t")).replace("provided text", "provided paragraph"),
+        ),
+        (
+            "uniner",
+            "ACE05",
+            (OFFICIAL % ("X", "t")).replace("Text: X", "Dataset: ACE05 \n Text: X"),
+        ),
         ("mini", None, " X<q> t<a>"),
     ],
 )
@@ -51,7 +59,9 @@ def test_prompt_variants(template, dataset, expected):
     assert render_prompt("X", "t", dataset=dataset, template=template) == expected
 
 
-@pytest.mark.parametrize("entity_type", ["", "  ", "a\nb", "a\tb", "x" * 1001, "\u2028"])
+@pytest.mark.parametrize(
+    "entity_type", ["", "  ", "a\nb", "a\tb", "x" * 1001, "\u2028"]
+)
 def test_prompt_refuses_types_that_break_it(entity_type):
     with pytest.raises(ValueError, match="U002"):
         render_prompt("X", entity_type)
@@ -75,7 +85,9 @@ LLAMA2 = Path(os.environ.get("LLAMA2_TOKENIZER", "../shared/tokenizer/llama2"))
 
 
 @pytest.mark.skipif(not LLAMA2.exists(), reason="no LLaMA 2 tokenizer at hand")
-@pytest.mark.parametrize("passage", ["Ada Byron wrote it.", "", " two  blanks ", "a\nb é 日本 👍"])
+@pytest.mark.parametrize(
+    "passage", ["Ada Byron wrote it.", "", " two  blanks ", "a\nb é 日本 👍"]
+)
 def test_prompt_pieces_equal_the_llama_2_tokens(passage):
     from transformers import LlamaTokenizer
 
@@ -84,7 +96,9 @@ def test_prompt_pieces_equal_the_llama_2_tokens(passage):
     # the released checkpoints were trained with the legacy way after `</s>`
     tokenizer = LlamaTokenizer.from_pretrained(LLAMA2, legacy=True)
     coder = Coder(copy.deepcopy(tokenizer.backend_tokenizer), "uniner")
-    whole = tokenizer("<s>" + render_prompt(passage, "person"), add_special_tokens=False)
+    whole = tokenizer(
+        "<s>" + render_prompt(passage, "person"), add_special_tokens=False
+    )
     whole = whole["input_ids"]
     assert coder.prefix(passage) + coder.question("person") == whole
 

@@ -67,10 +67,14 @@ def test_visual_shows_scores_and_colours(style):
     markup = render(make_doc("person"), style=style, jupyter=False)
     assert "0.99" in markup
     assert label_colour("person") in markup
-    assert "#123456" in render(make_doc("a b"), style=style, colours={"a b": "#123456"}, jupyter=False)
+    assert "#123456" in render(
+        make_doc("a b"), style=style, colours={"a b": "#123456"}, jupyter=False
+    )
 
 
-@pytest.mark.parametrize("colour", ["red;} body{display:none", "#12", "#ggg", "url(x)", "#123456\""])
+@pytest.mark.parametrize(
+    "colour", ["red;} body{display:none", "#12", "#ggg", "url(x)", '#123456"']
+)
 def test_visual_refuses_colours_that_are_none(colour):
     with pytest.raises(ValueError, match="U050"):
         render(make_doc("person"), colours={"person": colour}, jupyter=False)
@@ -83,7 +87,9 @@ def test_visual_refuses_another_style():
 
 def relative_luminance(colour):
     channels = [int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)]
-    linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in channels]
+    linear = [
+        c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in channels
+    ]
     return sum(w * c for w, c in zip((0.2126, 0.7152, 0.0722), linear))
 
 

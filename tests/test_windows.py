@@ -46,7 +46,9 @@ def test_windows_cover_and_fit(text, max_tokens, overlap):
 
 
 def test_windows_cut_at_sentences_and_overlap():
-    doc = SENTENCES("Ada Byron wrote it all. Charles Babbage built none of it. She was first, he said.")
+    doc = SENTENCES(
+        "Ada Byron wrote it all. Charles Babbage built none of it. She was first, he said."
+    )
     windows = windows_of(doc, max_tokens=26, overlap=4)
     assert len(windows) > 1
     assert windows[0].text.rstrip().endswith(".")

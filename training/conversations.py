@@ -100,7 +100,9 @@ def _ngrams(text: str) -> Iterator[int]:
         yield hash(tuple(words[i : i + NGRAM]))
 
 
-def load_source(path: Path, split: str, complete: bool) -> Tuple[List[Labelled], List[str]]:
+def load_source(
+    path: Path, split: str, complete: bool
+) -> Tuple[List[Labelled], List[str]]:
     """Load a set, or a teacher's answer file.
 
     path (Path): Folder of a set, or JSON lines of teacher answers.
@@ -146,13 +148,18 @@ def ask(
     words = {w for t in [*row.mentions, *own_types] for w in WORD.findall(t.lower())}
     for entity_type in rng.choices(*pool, k=sampling.far_absent):
         # a type that shares a word with a known one may be its synonym
-        if not words & set(WORD.findall(entity_type.lower())) and entity_type not in asked:
+        if (
+            not words & set(WORD.findall(entity_type.lower()))
+            and entity_type not in asked
+        ):
             asked.append(entity_type)
     rng.shuffle(asked)
     return [(t, row.mentions.get(t, [])) for t in asked]
 
 
-def to_conversation(row_id: str, text: str, questions: List[Tuple[str, List[str]]]) -> dict:
+def to_conversation(
+    row_id: str, text: str, questions: List[Tuple[str, List[str]]]
+) -> dict:
     """Write the official conversation.
 
     row_id (str): Its name.
@@ -171,10 +178,16 @@ def to_conversation(row_id: str, text: str, questions: List[Tuple[str, List[str]
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--config", type=Path, required=True)
-    parser.add_argument("--data", type=Path, required=True, help="folder with ner/ and open/")
-    parser.add_argument("--weak", type=Path, required=True, help="answers of the weak teacher")
+    parser.add_argument(
+        "--data", type=Path, required=True, help="folder with ner/ and open/"
+    )
+    parser.add_argument(
+        "--weak", type=Path, required=True, help="answers of the weak teacher"
+    )
     parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--dev", type=Path, required=True, help="held-out conversations")
+    parser.add_argument(
+        "--dev", type=Path, required=True, help="held-out conversations"
+    )
     args = parser.parse_args()
     config = Config().from_disk(args.config)["conversations"]
     sampling = Sampling(**config["sampling"])
@@ -202,7 +215,12 @@ def main() -> None:
         rows, own_types = load_source(source, split, complete)
         n_found = len(rows)
         rows = [r for r in rows if not any(h in leaked for h in _ngrams(r.text))]
-        counts = {"rows": n_found, "leaked": n_found - len(rows), "written": 0, "asked": 0}
+        counts = {
+            "rows": n_found,
+            "leaked": n_found - len(rows),
+            "written": 0,
+            "asked": 0,
+        }
         pool = closed_pool if own_types or not complete else open_pool
         marked = [r for r in rows if any(r.mentions.values())]
         blank = [r for r in rows if not any(r.mentions.values())]
@@ -229,10 +247,13 @@ def main() -> None:
             own = set_types(args.data / path)
             mentions = {**{t: [] for t in own}, **row.mentions}
             questions = [
-                (wordings.rows.get(t, {"name": t})["name"], ms) for t, ms in mentions.items()
+                (wordings.rows.get(t, {"name": t})["name"], ms)
+                for t, ms in mentions.items()
             ]
             if i < config["dev_rows"] and len(row.text) < 1200:
-                dev_rows.append(json.dumps(to_conversation(f"{name}-{i}", row.text, questions)))
+                dev_rows.append(
+                    json.dumps(to_conversation(f"{name}-{i}", row.text, questions))
+                )
     rng.shuffle(out_rows)
     out_rows.sort(key=lambda pair: pair[0])
     _write(args.out, (line for _, line in out_rows))

@@ -11,6 +11,7 @@ is killed goes on from its last checkpoint.
 import argparse
 import json
 import os
+import shutil
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -107,7 +108,10 @@ def split_loss(choice: Tensor, batch: Batch) -> Dict[str, Tuple[float, int]]:
     start = legal[..., 0]
     copy = legal[..., 2]
     masks = {"start": start, "copy": copy, "which": (chosen >= 0) & ~start & ~copy}
-    return {kind: (choice[mask].sum().item(), int(mask.sum())) for kind, mask in masks.items()}
+    return {
+        kind: (choice[mask].sum().item(), int(mask.sum()))
+        for kind, mask in masks.items()
+    }
 
 
 def mean_by_kind(parts: List[Dict[str, Tuple[float, int]]]) -> Dict[str, float]:
@@ -134,10 +138,12 @@ class Run:
     """A training run and its folder."""
 
     def __init__(
-        self, out: Path, settings: Settings, sizes: Sizes, coder: Coder, shape: Shape
+        self, out: Path, settings: Settings, shape: Shape, sizes: Sizes, tokenizer: Path
     ) -> None:
-        self.out, self.settings, self.sizes = out, settings, sizes
-        self.coder, self.shape = coder, shape
+        self.out, self.settings, self.shape, self.sizes = out, settings, shape, sizes
+        self.tokenizer = tokenizer
+        loaded = Tokenizer.from_file(str(tokenizer / "tokenizer.json"))
+        self.coder = Coder(loaded, settings.template, source=str(tokenizer))
         self.progress = Progress()
         generator = torch.Generator().manual_seed(settings.seed)
         self.weights = init_weights(sizes, generator)
@@ -145,13 +151,17 @@ class Run:
             weight.requires_grad_()
         self.optimizers = make_optimizers(self.weights, settings)
         self.network = Network(sizes, compiled=settings.compiled)
-        s = coder.syntax
+        s = self.coder.syntax
         self.syntax = torch.tensor([s.empty, s.open, s.next, s.close])
 
     def losses(self, batch: Batch) -> Tuple[Tensor, Tensor]:
         """RETURNS (Tuple[Tensor, Tensor]): Loss of each choice, and of language."""
-        half = {name: weight.to(torch.bfloat16) for name, weight in self.weights.items()}
-        return self.network.losses(half, as_tensors(batch, self.shape.window), self.syntax)
+        half = {
+            name: weight.to(torch.bfloat16) for name, weight in self.weights.items()
+        }
+        return self.network.losses(
+            half, as_tensors(batch, self.shape.window), self.syntax
+        )
 
     def step(self, batch: Batch) -> Tuple[Tensor, Tensor]:
         """Learn from one batch.
@@ -163,7 +173,9 @@ class Run:
         loss = loss + self.settings.language_model_weight * language
         if not torch.isfinite(loss):
             message = Errors.U082.format(
-                loss=loss.item(), step=self.progress.step, checkpoint=self.out / "state.pt"
+                loss=loss.item(),
+                step=self.progress.step,
+                checkpoint=self.out / "state.pt",
             )
             raise FloatingPointError(message)
         loss.backward()
@@ -203,12 +215,13 @@ class Run:
         if not (self.out / "state.pt").exists():
             return
         state = torch.load(self.out / "state.pt", weights_only=True)
-        for what, found, expected in (("model", state["sizes"], self.sizes._asdict()),):
-            if found != expected:
-                message = Errors.U083.format(
-                    path=self.out, what=what, found=found, expected=expected
+        found, expected = state["sizes"], self.sizes._asdict()
+        if found != expected:
+            raise ValueError(
+                Errors.U083.format(
+                    path=self.out, what="model", found=found, expected=expected
                 )
-                raise ValueError(message)
+            )
         with torch.no_grad():
             for name, weight in self.weights.items():
                 weight.copy_(state["weights"][name])
@@ -243,6 +256,8 @@ class Run:
             template=self.settings.template,
         )
         config.save_pretrained(folder)
+        for name in ("tokenizer.json", "tokenizer_config.json"):
+            shutil.copy(self.tokenizer / name, folder / name)
         tensors = to_transformers(self.weights, s)
         save_file(tensors, folder / "model.tmp", metadata={"format": "pt"})
         os.replace(folder / "model.tmp", folder / "model.safetensors")
@@ -255,7 +270,9 @@ def main() -> None:
     parser.add_argument("--dev", type=Path, required=True)
     parser.add_argument("--tokenizer", type=Path, required=True)
     parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--set", nargs="*", default=[], help="overrides: section.key=value")
+    parser.add_argument(
+        "--set", nargs="*", default=[], help="overrides: section.key=value"
+    )
     args = parser.parse_args()
     overrides = dict(item.split("=", 1) for item in args.set)
     config = Config().from_str(
@@ -267,10 +284,9 @@ def main() -> None:
     args.out.mkdir(parents=True, exist_ok=True)
     torch.set_num_threads(settings.threads)
     torch._dynamo.config.recompile_limit = 64  # one compilation per shape
-    tokenizer = Tokenizer.from_file(str(args.tokenizer / "tokenizer.json"))
-    coder = Coder(tokenizer, settings.template, source=str(args.tokenizer))
-    sizes = Sizes(vocab=coder.tokenizer.get_vocab_size(), **config["model"])
-    run = Run(args.out, settings, sizes, coder, shape)
+    vocab = Tokenizer.from_file(str(args.tokenizer / "tokenizer.json")).get_vocab_size()
+    sizes = Sizes(vocab=vocab, **config["model"])
+    run = Run(args.out, settings, shape, sizes, args.tokenizer)
     run.resume()
     train(run, args.conversations, args.dev)
 
@@ -290,7 +306,12 @@ def train(run: Run, conversations: Path, dev: Path) -> None:
     }
     dev_counts = Counts()
     dev_stream = stream_batches(
-        dev, run.coder, run.shape, tokens_per_batch=4096, language_model_share=0, counts=dev_counts
+        dev,
+        run.coder,
+        run.shape,
+        tokens_per_batch=4096,
+        language_model_share=0,
+        counts=dev_counts,
     )
     dev_batches = [batch for _, batch in dev_stream]
     counts = Counts()

@@ -58,7 +58,9 @@ def read_names(folder: Path) -> Dict[str, List[str]]:
             kind = row["type"].split(" / ")[-1].replace("_", " ").strip().lower()
             if kind.replace(" ", "_") not in VAGUE and len(row["name"].strip()) > 2:
                 names.setdefault(row["name"].strip(), set()).add(kind)
-    clear = {n: ks for n, ks in names.items() if len(ks) <= (1 if n.islower() else MAX_TYPES)}
+    clear = {
+        n: ks for n, ks in names.items() if len(ks) <= (1 if n.islower() else MAX_TYPES)
+    }
     return {name: _climb(kinds, clear) for name, kinds in clear.items()}
 
 
@@ -152,7 +154,9 @@ def read_passages(folder: Path, rng: random.Random, n_passages: int) -> Iterator
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--data", type=Path, required=True, help="folder with text/ and gazetteer/")
+    parser.add_argument(
+        "--data", type=Path, required=True, help="folder with text/ and gazetteer/"
+    )
     parser.add_argument("--out", type=Path, required=True, help="answers, JSON lines")
     parser.add_argument("--passages", type=int, default=40000)
     parser.add_argument("--seed", type=int, default=0)
@@ -167,7 +171,12 @@ def main() -> None:
             found = find_names(text, names)
             counts.update({kind: len(m) for kind, m in found.items()})
             entities = [[m, kind] for kind, ms in found.items() for m in ms]
-            row = {"id": f"weak-{i}", "text": text, "entities": entities, "status": "ok"}
+            row = {
+                "id": f"weak-{i}",
+                "text": text,
+                "entities": entities,
+                "status": "ok",
+            }
             row["teacher"] = {"model": "gazetteer", "prompt": None, "usage": None}
             out.write(json.dumps(row, ensure_ascii=False) + "\n")
     tmp.replace(args.out)

@@ -59,7 +59,10 @@ def to_transformers(weights: Dict[str, Tensor], sizes: Sizes) -> Dict[str, Tenso
     sizes (Sizes): The numbers of the model.
     RETURNS (Dict[str, Tensor]): Name -> bf16 weight.
     """
-    out = {"model.embed_tokens.weight": weights["embed"], "model.norm.weight": weights["norm"]}
+    out = {
+        "model.embed_tokens.weight": weights["embed"],
+        "model.norm.weight": weights["norm"],
+    }
     for i in range(sizes.layers):
         q, k, v = weights[f"{i}.qkv"].chunk(3)
         gate, up = weights[f"{i}.gate_up"].chunk(2)
@@ -128,7 +131,9 @@ def layer(
     qp, kp, vp = q[:, :, :p], k[:, :, :p], v[:, :, :p]
     passage = (qp @ kp.transpose(-1, -2) + causal).softmax(-1) @ vp
 
-    qw, kw, vw = (t[:, :, p:].reshape(n, n_heads, n_windows, w, size) for t in (q, k, v))
+    qw, kw, vw = (
+        t[:, :, p:].reshape(n, n_heads, n_windows, w, size) for t in (q, k, v)
+    )
     on_passage = q[:, :, p:] @ kp.transpose(-1, -2) + padding
     on_self = (qw @ kw.transpose(-1, -2) + block).reshape(n, n_heads, n_windows * w, w)
     a = torch.cat((on_passage, on_self), -1).softmax(-1)
@@ -186,7 +191,12 @@ class Network:
             names = ("norm_in", "qkv", "out", "norm_mid", "gate_up", "down")
             mine = [weights[f"{i}.{name}"] for name in names]
             x = run_layer(
-                x, mine, rotary, (causal, padding, block), self.sizes.heads, self.sizes.eps
+                x,
+                mine,
+                rotary,
+                (causal, padding, block),
+                self.sizes.heads,
+                self.sizes.eps,
             )
         return rms_norm(x, weights["norm"], self.sizes.eps)
 

@@ -7,7 +7,6 @@ so that nothing is padded by much and shapes repeat. Knows nothing of models.
 """
 
 import json
-import random
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,7 +15,12 @@ from typing import Dict, Iterator, List, NamedTuple, Optional, Sequence, Tuple
 import numpy as np
 
 from spacy_uniner.students.coding import Coder
-from spacy_uniner.students.copying import SYNTAX_PIECES, CopyGuide, CopyState, answer_pieces
+from spacy_uniner.students.copying import (
+    SYNTAX_PIECES,
+    CopyGuide,
+    CopyState,
+    answer_pieces,
+)
 
 QUESTION = re.compile(r"What describes (.*) in the text\?", re.DOTALL)
 N_SYNTAX = len(SYNTAX_PIECES)  # choice columns before those of the passage
@@ -45,7 +49,7 @@ class Branch:
 
     inputs (List[int]): Token IDs. targets (List[int]): The next token IDs, -1 in
     the question. choices (List[Tuple[int, List[int]]]): Per position, what is
-    chosen (0: nothing) and the legal token IDs beyond syntax.
+    chosen (0: nothing) and, inside a mention, the legal token IDs.
     """
 
     inputs: List[int]
@@ -68,7 +72,7 @@ def make_branch(question: List[int], answer: Sequence[int], guide: CopyGuide) ->
     state = CopyState()
     for token in answer:
         kind = {"start": START, "mention": MENTION, "inside": INSIDE}.get(state.mode, 0)
-        choices.append((kind, guide.following(state) if kind == INSIDE else []))
+        choices.append((kind, guide.legal(state) if kind == INSIDE else []))
         state = guide.advance(state, token)
     return Branch(inputs, targets, choices)
 
@@ -106,7 +110,7 @@ class Row:
 
     prefix: np.ndarray
     options: np.ndarray
-    first: np.ndarray  # columns of `options` that hold a piece for the first time
+    starts: np.ndarray  # columns where a mention may start
     branches: np.ndarray
     owner: np.ndarray
     place: np.ndarray
@@ -196,8 +200,9 @@ def _lay_out(
     tokens, place, kinds = (np.zeros(width, np.int32) for _ in range(3))
     owner, targets, chosen = (np.full(width, -1, np.int32) for _ in range(3))
     inside: List[Tuple[int, int]] = []
-    first = {piece: places[0] for piece, places in guide.places.items()}
-    column = {piece: N_SYNTAX + place for piece, place in first.items()}
+    column: Dict[int, int] = {}  # of a piece, where it stands for the first time
+    for place_in_passage, piece in enumerate(guide.pieces):
+        column.setdefault(piece, N_SYNTAX + place_in_passage)
     syntax = guide.syntax
     column.update({syntax.empty: 0, syntax.open: 1, syntax.next: 2, syntax.close: 3})
     for number, (start, branch) in enumerate(slots):
@@ -214,9 +219,11 @@ def _lay_out(
                 inside += [(at, column[piece]) for piece in legal]
     pairs = np.array(inside, np.int32).reshape(-1, 2)
     options = np.array(guide.pieces, np.int32)
-    firsts = np.array(sorted(first.values()), np.int32)
+    starts = np.array([column[piece] for piece in guide.places], np.int32)
     ids = np.array(prefix, np.int32)
-    return Row(ids, options, firsts, tokens, owner, place, targets, kinds, chosen, pairs)
+    return Row(
+        ids, options, starts, tokens, owner, place, targets, kinds, chosen, pairs
+    )
 
 
 def make_batch(rows: Sequence[Row], width: int, *, language_model_rows: int) -> Batch:
@@ -238,18 +245,29 @@ def make_batch(rows: Sequence[Row], width: int, *, language_model_rows: int) -> 
         passage[i, :size] = row.prefix
         options[i, : len(row.options)] = row.options
         legal[i, row.kinds == START, :2] = True
-        legal[i, row.kinds == INSIDE, 2:N_SYNTAX] = True
         mention = np.flatnonzero(row.kinds == MENTION)
-        legal[i, mention[:, None], N_SYNTAX + row.first] = True
+        legal[i, mention[:, None], row.starts] = True
         legal[i, row.inside[:, 0], row.inside[:, 1]] = True
         if i < language_model_rows:
             next_passage[i, : size - 1] = row.prefix[1:]
             next_branch[i] = row.targets
     lengths = np.array([len(row.prefix) for row in rows], np.int64)
-    stacked = [np.stack([getattr(r, k) for r in rows]) for k in ("branches", "owner", "place", "chosen")]
+    stacked = [
+        np.stack([getattr(r, k) for r in rows])
+        for k in ("branches", "owner", "place", "chosen")
+    ]
     branches, owner, place, chosen = (a.astype(np.int64) for a in stacked)
     return Batch(
-        passage, lengths, options, branches, owner, place, chosen, legal, next_passage, next_branch
+        passage,
+        lengths,
+        options,
+        branches,
+        owner,
+        place,
+        chosen,
+        legal,
+        next_passage,
+        next_branch,
     )
 
 

@@ -10,7 +10,17 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Dict, Iterator, List, Optional, Tuple
 
-NO_SPACE_BEFORE = set(".,;:!?)]}%'’") | {"n't", "'s", "’s", "''", "'re", "'ve", "'ll", "'m", "'d"}
+NO_SPACE_BEFORE = set(".,;:!?)]}%'’") | {
+    "n't",
+    "'s",
+    "’s",
+    "''",
+    "'re",
+    "'ve",
+    "'ll",
+    "'m",
+    "'d",
+}
 NO_SPACE_AFTER = set("([{$#") | {"``"}
 
 
@@ -89,9 +99,7 @@ def _with_offsets(row: dict, prose: bool) -> Tuple[str, List[Tuple[int, int, str
     return text, [(starts[i], ends[j - 1], raw) for i, j, raw in row["spans"]]
 
 
-def join_tokens(
-    tokens: List[str], *, prose: bool
-) -> Tuple[str, List[int], List[int]]:
+def join_tokens(tokens: List[str], *, prose: bool) -> Tuple[str, List[int], List[int]]:
     """Join tokens to a text.
 
     tokens (List[str]): The tokens.

@@ -13,7 +13,15 @@ import json
 from pathlib import Path
 from typing import Iterator
 
-from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
+from tokenizers import (
+    AddedToken,
+    Regex,
+    Tokenizer,
+    decoders,
+    models,
+    pre_tokenizers,
+    trainers,
+)
 
 from spacy_uniner.prompt import get_template
 from spacy_uniner.students.copying import SYNTAX_PIECES

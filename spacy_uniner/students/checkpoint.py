@@ -23,7 +23,14 @@ if TYPE_CHECKING:
 SHIPPED = Path(__file__).parent.parent / "mini"
 DEVICES = ("auto", "cpu", "cuda", "cuda:N", "mps")
 DTYPES = ("auto", "float32", "bfloat16", "float16")
-PERMISSIVE = ("mit", "apache-2.0", "cc-by-4.0", "cc-by-sa-4.0", "cc0-1.0", "bsd-3-clause")
+PERMISSIVE = (
+    "mit",
+    "apache-2.0",
+    "cc-by-4.0",
+    "cc-by-sa-4.0",
+    "cc0-1.0",
+    "bsd-3-clause",
+)
 NON_COMMERCIAL = "CC BY-NC 4.0, and the terms of LLaMA and of OpenAI (research only)"
 FILES = ["*.json", "*.safetensors", "tokenizer.model", "README.md"]
 
@@ -59,7 +66,9 @@ class Checkpoint:
             return NON_COMMERCIAL
         card = self.path / "README.md"
         if card.exists():
-            head = card.read_text(encoding="utf8", errors="replace").split("\n---", 1)[0]
+            head = card.read_text(encoding="utf8", errors="replace").split("\n---", 1)[
+                0
+            ]
             told = re.search(r"^license:\s*(\S+)", head, re.MULTILINE)
             return told[1].strip("\"'") if told else None
         return None
@@ -87,19 +96,25 @@ def find_checkpoint(name: str, *, hub: bool = False) -> Checkpoint:
     if config.get("model_type") != "llama":
         raise ValueError(Errors.U031.format(path=name, found=config.get("model_type")))
     if not any(path.glob("*.safetensors")):
-        raise ValueError(Errors.U030.format(path=name, reason="it has no *.safetensors"))
+        raise ValueError(
+            Errors.U030.format(path=name, reason="it has no *.safetensors")
+        )
     return Checkpoint(path, name, config)
 
 
 def _find_on_hub(name: str, *, hub: bool) -> Path:
     """Find a hub name in the cache or, if allowed, on the hub."""
     if not re.fullmatch(r"[\w.-]+/[\w.-]+", name):
-        raise ValueError(Errors.U030.format(path=name, reason="there is no such folder"))
+        raise ValueError(
+            Errors.U030.format(path=name, reason="there is no such folder")
+        )
     from huggingface_hub import snapshot_download
 
     try:
         # a checkpoint that holds pickles only leaves nothing behind
-        return Path(snapshot_download(name, allow_patterns=FILES, local_files_only=not hub))
+        return Path(
+            snapshot_download(name, allow_patterns=FILES, local_files_only=not hub)
+        )
     except (OSError, ValueError) as e:
         reason = "there is no such folder, and "
         reason += f"the hub gave: {e}" if hub else "no such download (`hub` is false)"
@@ -133,7 +148,9 @@ def tell_licence(checkpoint: Checkpoint) -> None:
     licence = checkpoint.licence
     if licence is None or licence.lower() not in PERMISSIVE:
         told = licence or "none stated"
-        warnings.warn(Warnings.U102.format(model=checkpoint.name, licence=told), stacklevel=2)
+        warnings.warn(
+            Warnings.U102.format(model=checkpoint.name, licence=told), stacklevel=2
+        )
 
 
 def load_tokenizer(checkpoint: Checkpoint) -> "Tokenizer":
@@ -148,9 +165,11 @@ def load_tokenizer(checkpoint: Checkpoint) -> "Tokenizer":
     try:
         wrapped = AutoTokenizer.from_pretrained(checkpoint.path, local_files_only=True)
         return wrapped.backend_tokenizer
-    except (OSError, ValueError, ImportError, AttributeError) as e:
+    except (OSError, ValueError, ImportError, AttributeError, KeyError) as e:
         problem = str(e).split("\n")[0]
-        raise ValueError(Errors.U041.format(path=checkpoint.name, problem=problem)) from e
+        raise ValueError(
+            Errors.U041.format(path=checkpoint.name, problem=problem)
+        ) from e
 
 
 def load_model(checkpoint: Checkpoint, *, device: str, dtype: str) -> Any:
@@ -166,26 +185,41 @@ def load_model(checkpoint: Checkpoint, *, device: str, dtype: str) -> Any:
     import torch
     from safetensors import SafetensorError
     from transformers import LlamaForCausalLM
+    from transformers.utils import logging as transformers_logging
 
     verify(checkpoint)
     target = choose_device(device)
     kind = choose_dtype(dtype, target)
-    options: Dict[str, Any] = {"dtype": kind, "use_safetensors": True, "local_files_only": True}
+    options: Dict[str, Any] = {
+        "dtype": kind,
+        "use_safetensors": True,
+        "local_files_only": True,
+    }
     spread = target.type == "cuda" and _exceeds_one_gpu(checkpoint, target)
     if spread:
         if importlib.util.find_spec("accelerate") is None:
             purpose = "a checkpoint larger than one GPU"
             raise ImportError(
-                Errors.U038.format(package="accelerate", purpose=purpose, install="accelerate")
+                Errors.U038.format(
+                    package="accelerate", purpose=purpose, install="accelerate"
+                )
             )
         options["device_map"] = "auto"
+    bars = transformers_logging.is_progress_bar_enabled()
+    transformers_logging.disable_progress_bar()  # seconds at most, and not ours to show
     try:
-        model, info = LlamaForCausalLM.from_pretrained(
+        loaded: Any = LlamaForCausalLM.from_pretrained(
             checkpoint.path, output_loading_info=True, **options
         )
+        model, info = loaded
     except (SafetensorError, RuntimeError, OSError, ValueError) as e:
         problem = str(e).split("\n")[0]
-        raise ValueError(Errors.U032.format(path=checkpoint.name, problem=problem)) from e
+        raise ValueError(
+            Errors.U032.format(path=checkpoint.name, problem=problem)
+        ) from e
+    finally:
+        if bars:
+            transformers_logging.enable_progress_bar()
     for what in ("missing_keys", "mismatched_keys", "unexpected_keys"):
         wrong = sorted(map(str, info.get(what) or ()))
         if wrong:
@@ -196,7 +230,7 @@ def load_model(checkpoint: Checkpoint, *, device: str, dtype: str) -> Any:
     model.eval()
     with torch.inference_mode():
         first = torch.tensor([[checkpoint.config.get("bos_token_id") or 0]])
-        logits = model(first.to(model.get_input_embeddings().weight.device)).logits
+        logits = model(first.to(model.device)).logits
     if not torch.isfinite(logits).all():
         raise ValueError(Errors.U037.format(path=checkpoint.name, dtype=kind))
     return model

@@ -4,6 +4,7 @@ One copy for every student and for training. A marker of the template becomes
 one special ID, and text can never produce one, whatever stands in it.
 """
 
+import re
 from typing import TYPE_CHECKING, Dict, List, Optional, Sequence, Tuple
 
 from ..errors import Errors
@@ -14,10 +15,15 @@ if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
 
+ESCAPE = re.compile(r"\\(?:u[0-9a-f]{4}|.)")  # of JSON
+
+
 class Coder:
     """A tokenizer together with a template."""
 
-    def __init__(self, tokenizer: "Tokenizer", template: str, *, source: str = "") -> None:
+    def __init__(
+        self, tokenizer: "Tokenizer", template: str, *, source: str = ""
+    ) -> None:
         """Look up markers and list syntax.
 
         tokenizer (Tokenizer): The tokenizer of the checkpoint, of the tokenizers library.
@@ -38,15 +44,17 @@ class Coder:
             self.markers[marker] = found
         self.end = self.markers[get_template(template).end]
         # without these pieces, what may be copied can't be told piece by piece
-        syntax = [self._special_id(piece) for piece in SYNTAX_PIECES]
-        known = [piece for piece in syntax if piece is not None]
+        found_all = [self._special_id(piece) for piece in SYNTAX_PIECES]
+        known = [found for found in found_all if found is not None]
         complete = len(known) == len(SYNTAX_PIECES)
-        self.syntax = ListSyntax(*known, self.end) if complete else None
+        self.syntax = ListSyntax(*[*known, self.end]) if complete else None
         self._questions: Dict[str, List[int]] = {}
 
     def _special_id(self, piece: str) -> Optional[int]:
         """RETURNS (Optional[int]): The ID of a special piece; None if it is none."""
         found = self.tokenizer.token_to_id(piece)
+        if found is None:
+            return None
         added = self.tokenizer.get_added_tokens_decoder().get(found)
         return found if added is not None and added.special else None
 
@@ -58,7 +66,9 @@ class Coder:
         """RETURNS (List[int]): Token IDs of a rendered prompt."""
         ids: List[int] = []
         for piece in pieces:
-            ids += [self.markers[piece.text]] if piece.is_marker else self.text(piece.text)
+            ids += (
+                [self.markers[piece.text]] if piece.is_marker else self.text(piece.text)
+            )
         return ids
 
     def prefix(self, passage: str) -> List[int]:
@@ -77,7 +87,24 @@ class Coder:
         if the tokenizer does not keep list syntax in single pieces."""
         if self.syntax is None:
             return None
-        return CopyGuide(self.text(" " + escape(passage)), self.syntax)
+        escaped = " " + escape(passage)
+        encoded = self.tokenizer.encode(escaped, add_special_tokens=False)
+        cut = {
+            i for m in ESCAPE.finditer(escaped) for i in range(m.start() + 1, m.end())
+        }
+        offsets = encoded.offsets
+        # pieces of one character share its offsets
+        can_start = [
+            start not in cut
+            and (i == 0 or start >= offsets[i - 1][1])
+            and bool(escaped[start:end].strip())
+            for i, (start, end) in enumerate(offsets)
+        ]
+        can_end = [
+            end not in cut and (i + 1 == len(offsets) or offsets[i + 1][0] >= end)
+            for i, (_, end) in enumerate(offsets)
+        ]
+        return CopyGuide(encoded.ids, self.syntax, can_start=can_start, can_end=can_end)
 
     def mention(self, mention: str, guide: CopyGuide) -> List[int]:
         """Spell a mention with the pieces of its passage.

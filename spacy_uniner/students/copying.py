@@ -9,7 +9,7 @@ for the loss in training and for decoding, so both see the same choices.
 
 import json
 from dataclasses import dataclass
-from typing import Dict, FrozenSet, List, Sequence, Tuple
+from typing import Dict, FrozenSet, List, Optional, Sequence, Tuple
 
 SYNTAX_PIECES = ("[]", '["', '", "', '"]')
 
@@ -48,17 +48,29 @@ class CopyState:
 class CopyGuide:
     """The legal continuations of every answer about one passage."""
 
-    def __init__(self, pieces: Sequence[int], syntax: ListSyntax) -> None:
+    def __init__(
+        self,
+        pieces: Sequence[int],
+        syntax: ListSyntax,
+        *,
+        can_start: Optional[Sequence[bool]] = None,
+        can_end: Optional[Sequence[bool]] = None,
+    ) -> None:
         """Index a passage.
 
         pieces (Sequence[int]): Token IDs of the JSON-escaped passage. Shape: (n_pieces,)
         syntax (ListSyntax): Token IDs of the list syntax.
+        can_start (Optional[Sequence[bool]]): Whether a mention may start with a
+            piece; everywhere if None. Shape: (n_pieces,)
+        can_end (Optional[Sequence[bool]]): Whether it may end with a piece.
         """
         self.pieces = list(pieces)
         self.syntax = syntax
-        self.places: Dict[int, List[int]] = {}
+        self.can_end = [True] * len(self.pieces) if can_end is None else can_end
+        self.places: Dict[int, List[int]] = {}  # piece -> where a mention may start
         for place, piece in enumerate(self.pieces):
-            self.places.setdefault(piece, []).append(place)
+            if can_start is None or can_start[place]:
+                self.places.setdefault(piece, []).append(place)
 
     def legal(self, state: CopyState) -> List[int]:
         """List what may come next.
@@ -73,7 +85,9 @@ class CopyGuide:
         if state.mode == "mention":
             return list(self.places)
         if state.mode == "inside":
-            return [syntax.next, syntax.close, *self.following(state)]
+            whole = any(self.can_end[p - 1] for p in state.positions)
+            stop = [syntax.next, syntax.close] if whole else []
+            return stop + self.following(state)
         return [syntax.end]
 
     def following(self, state: CopyState) -> List[int]:

@@ -55,7 +55,7 @@ def write_answers(
     import torch
     from transformers import DynamicCache
 
-    device = model.get_input_embeddings().weight.device
+    device = model.device
     width = max(map(len, prompts))
     ids = torch.full((len(prompts), width), end)
     mask = torch.zeros((len(prompts), width), dtype=torch.long)

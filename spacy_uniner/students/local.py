@@ -16,7 +16,7 @@ from spacy import registry
 
 from ..answers import read_answer
 from ..errors import Errors, Warnings
-from ..prompt import TEMPLATES, get_template
+from ..prompt import get_template
 from ..types import Answer, Mention, Question
 from .checkpoint import (
     DEVICES,
@@ -85,7 +85,9 @@ class LocalStudent:
         """Check the settings. For their meaning see `make_local_student`."""
         if template != "auto":
             get_template(template)
-        _check("device", device, DEVICES, re.fullmatch(r"auto|cpu|mps|cuda(:\d+)?", device))
+        _check(
+            "device", device, DEVICES, re.fullmatch(r"auto|cpu|mps|cuda(:\d+)?", device)
+        )
         _check("dtype", dtype, DTYPES, dtype in DTYPES)
         for setting, unit, found in (
             ("batch_size", "questions", batch_size),
@@ -127,10 +129,14 @@ class LocalStudent:
         """
         if self._model is None:
             tell_licence(self.checkpoint)
-            self._model = load_model(self.checkpoint, device=self.device, dtype=self.dtype)
+            self._model = load_model(
+                self.checkpoint, device=self.device, dtype=self.dtype
+            )
             self._loaded_in = os.getpid()
         if self._loaded_in != os.getpid():
-            raise RuntimeError(Errors.U035.format(parent=self._loaded_in, child=os.getpid()))
+            raise RuntimeError(
+                Errors.U035.format(parent=self._loaded_in, child=os.getpid())
+            )
         return self._model
 
     def count_tokens(self, text: str) -> int:
@@ -149,7 +155,10 @@ class LocalStudent:
         answers = [[next(rows) for _ in types] for _, types in questions]
         cut = sum(answer.truncated for answer in flat)
         if cut:
-            warnings.warn(Warnings.U103.format(truncated=cut, limit=self.max_new_tokens))
+            warnings.warn(
+                Warnings.U103.format(truncated=cut, limit=self.max_new_tokens),
+                stacklevel=2,
+            )
         return answers
 
     def _write(self, pairs: List[Tuple[str, str]]) -> List[Answer]:
@@ -163,7 +172,9 @@ class LocalStudent:
         at, size = 0, self.batch_size
         while at < len(order):
             batch = order[at : at + size]
-            written = self._try([prompts[i] for i in batch], [guides[pairs[i][0]] for i in batch])
+            written = self._try(
+                [prompts[i] for i in batch], [guides[pairs[i][0]] for i in batch]
+            )
             if written is None:
                 size = max(1, size // 2)
                 continue
@@ -192,7 +203,9 @@ class LocalStudent:
             if torch.cuda.is_available():
                 torch.cuda.empty_cache()
             if len(prompts) == 1:
-                message = Errors.U036.format(n_tokens=len(prompts[0]), device=self.device)
+                message = Errors.U036.format(
+                    n_tokens=len(prompts[0]), device=self.device
+                )
                 raise RuntimeError(message) from e
             return None
 
@@ -200,10 +213,14 @@ class LocalStudent:
         """Read what was written, and score each mention."""
         text = self.coder.answer(written.ids).strip()
         if written.state.mode == "closed" and not written.probabilities[1:]:
-            return Answer(p_empty=written.p_empty, certified=written.certified, text=text)
+            return Answer(
+                p_empty=written.p_empty, certified=written.certified, text=text
+            )
         reading = read_answer(text)
         # the strip above may have moved the text to the left
-        lead = len(self.coder.answer(written.ids)) - len(self.coder.answer(written.ids).lstrip())
+        lead = len(self.coder.answer(written.ids)) - len(
+            self.coder.answer(written.ids).lstrip()
+        )
         offsets = self.coder.answer_offsets(written.ids)
         mentions = []
         for item in reading.items:
@@ -244,4 +261,6 @@ def _product(values: Sequence[float]) -> float:
 
 def _check(setting: str, found: str, allowed: Sequence[str], ok: object) -> None:
     if not ok:
-        raise ValueError(Errors.U034.format(setting=setting, allowed=allowed, found=found))
+        raise ValueError(
+            Errors.U034.format(setting=setting, allowed=allowed, found=found)
+        )

@@ -1,0 +1,429 @@
+"""Students: loading, refusing, copying, batching; on a tiny LLaMA made here."""
+
+import json
+import multiprocessing
+import pickle
+import shutil
+import warnings
+from pathlib import Path
+
+import pytest
+import spacy
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from spacy_uniner.answers import read_answer
+from spacy_uniner.students.checkpoint import (
+    SHIPPED,
+    choose_device,
+    choose_dtype,
+    find_checkpoint,
+    verify,
+)
+from spacy_uniner.students.copying import CopyGuide, CopyState
+from spacy_uniner.students.local import LocalStudent, make_local_student
+from spacy_uniner.students.reference import ReferenceStudent
+from spacy_uniner.types import Student
+
+QUESTIONS = [
+    ("Ada Byron of London met Charles Babbage.", ["person", "city", "disease"]),
+    (
+        'He said "C:\\dir" \U0001f469\u200d\U0001f467 and [1] </s> <q>',
+        ["quote", "person"],
+    ),
+    ("x", ["person"]),
+    ("the the the " * 20, ["word", "a thing that is repeated, and again"]),
+    ("日本 é e\u0301 \u200f שלום\x00", ["place"]),
+]
+
+
+@pytest.fixture(scope="session")
+def tiny(tmp_path_factory):
+    """A LLaMA of random weights with the shipped tokenizer."""
+    return make_tiny(tmp_path_factory.mktemp("tiny"))
+
+
+def make_tiny(folder, **sizes):
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    for name in ("tokenizer.json", "tokenizer_config.json"):
+        shutil.copy(SHIPPED / name, folder / name)
+    shipped = json.loads((SHIPPED / "config.json").read_text())
+    torch.manual_seed(0)
+    options = {
+        "hidden_size": 32,
+        "intermediate_size": 64,
+        "num_hidden_layers": 2,
+        **sizes,
+    }
+    config = LlamaConfig(
+        vocab_size=shipped["vocab_size"],
+        num_attention_heads=2,
+        bos_token_id=shipped["bos_token_id"],
+        eos_token_id=shipped["eos_token_id"],
+        template="mini",
+        tie_word_embeddings=True,
+        **options,
+    )
+    LlamaForCausalLM(config).save_pretrained(folder)
+    (folder / "README.md").write_text("---\nlicense: mit\n---\n")
+    return folder
+
+
+def make_student(folder, **settings):
+    settings.setdefault("dtype", "float32")
+    return make_local_student(model=str(folder), **settings)
+
+
+def texts(answers):
+    return [[answer.text for answer in row] for row in answers]
+
+
+@pytest.mark.parametrize("which", ["tiny", "mini"])
+def test_student_answers_are_lists_of_verbatim_mentions(which, tiny):
+    student = make_student(tiny if which == "tiny" else "mini", max_new_tokens=40)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        answers = student(QUESTIONS)
+    assert isinstance(student, Student)
+    for (passage, types), row in zip(QUESTIONS, answers):
+        assert len(row) == len(types)
+        for answer in row:
+            assert 0 <= answer.p_empty <= 1
+            assert not answer.unreadable
+            for mention in answer.mentions:
+                assert mention.text in passage
+                assert 0 <= mention.probability <= 1
+            if not answer.truncated:
+                assert [m.text for m in answer.mentions] == json.loads(answer.text)
+
+
+@pytest.mark.parametrize("batch_size", [1, 3, 64])
+def test_student_answers_do_not_depend_on_the_batch(tiny, batch_size):
+    student = make_student(tiny, batch_size=batch_size, max_new_tokens=12)
+    alone = make_student(tiny, batch_size=1, max_new_tokens=12)
+    assert texts(student(QUESTIONS)) == texts(alone(QUESTIONS))
+
+
+def test_student_certified_answers_equal_the_reference():
+    """A certificate says: plain greedy decoding gives the same."""
+    student = make_student("mini")
+    questions = [
+        (p, ["person", "organization", "location", "disease"]) for p, _ in QUESTIONS[:1]
+    ]
+    reference = ReferenceStudent(student)
+    certified = 0
+    for row, expected in zip(student(questions), reference(questions)):
+        for answer, slow in zip(row, expected):
+            certified += answer.certified
+            if answer.certified:
+                assert answer.text == slow.text
+    assert certified
+
+
+def test_student_that_does_not_end_is_cut_and_told():
+    student = make_student("mini", max_new_tokens=1)
+    with pytest.warns(UserWarning, match="U103"):
+        rows = student(
+            [("Ada Byron met Charles Babbage in London.", ["person", "year", "city"])]
+        )
+    assert any(answer.truncated for answer in rows[0])
+
+
+@pytest.mark.parametrize(
+    "settings,code",
+    [
+        ({"model": "/no/such/folder"}, "U030"),
+        ({"model": "data/no-such-model"}, "U030.*hub. is false"),
+        ({"model": "no such thing"}, "U030"),
+        ({"device": "tpu"}, "U034"),
+        ({"dtype": "int8"}, "U034"),
+        ({"template": "vicuna"}, "U001"),
+        ({"batch_size": 0}, "U039"),
+        ({"max_new_tokens": 0}, "U039"),
+        ({"max_passage_tokens": 0}, "U039"),
+    ],
+)
+def test_student_refuses_bad_settings_before_loading(settings, code):
+    with pytest.raises(ValueError, match=code):
+        make_local_student(**settings)
+
+
+def _drop_config(folder):
+    (folder / "config.json").unlink()
+
+
+def _garble_config(folder):
+    (folder / "config.json").write_text("{")
+
+
+def _other_architecture(folder):
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**config, "model_type": "gpt2"}))
+
+
+def _drop_weights(folder):
+    (folder / "model.safetensors").unlink()
+
+
+def _cut_weights(folder):
+    data = (folder / "model.safetensors").read_bytes()
+    (folder / "model.safetensors").write_bytes(data[: len(data) // 2])
+
+
+def _empty_weights(folder):
+    (folder / "model.safetensors").write_bytes(b"")
+
+
+def _drop_tensor(folder):
+    from safetensors.torch import load_file, save_file
+
+    tensors = load_file(folder / "model.safetensors")
+    del tensors["model.layers.1.mlp.up_proj.weight"]
+    save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
+
+
+def _mismatch_tensor(folder):
+    from safetensors.torch import load_file, save_file
+
+    tensors = load_file(folder / "model.safetensors")
+    tensors["model.norm.weight"] = torch.ones(7)
+    save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
+
+
+def _poison_tensor(folder):
+    from safetensors.torch import load_file, save_file
+
+    tensors = load_file(folder / "model.safetensors")
+    tensors["model.norm.weight"][0] = float("nan")
+    save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
+
+
+def _pickle_only(folder):
+    (folder / "model.safetensors").rename(folder / "pytorch_model.bin")
+
+
+def _forget_marker(folder):
+    text = (folder / "tokenizer.json").read_text(encoding="utf8")
+    (folder / "tokenizer.json").write_text(
+        text.replace('"<q>"', '"<zz>"'), encoding="utf8"
+    )
+
+
+def _garble_tokenizer(folder):
+    (folder / "tokenizer.json").write_text("{}")
+
+
+def _flip_bit(folder):
+    manifest = {"model.safetensors": "0" * 64}
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+
+
+@pytest.mark.parametrize(
+    "damage,code",
+    [
+        (_drop_config, "U030.*config.json"),
+        (_garble_config, "U030.*no JSON"),
+        (_other_architecture, "U031.*gpt2"),
+        (_drop_weights, "U030.*safetensors"),
+        (_pickle_only, "U030.*safetensors"),
+        (_cut_weights, "U032"),
+        (_empty_weights, "U032"),
+        (_drop_tensor, "U032.*missing"),
+        (_mismatch_tensor, "U032"),
+        (_poison_tensor, "U037"),
+        (_forget_marker, "U033.*<q>"),
+        (_garble_tokenizer, "U041"),
+        (_flip_bit, "U040"),
+    ],
+)
+def test_student_damaged_checkpoints_give_clear_errors(tiny, tmp_path, damage, code):
+    folder = tmp_path / "copy"
+    shutil.copytree(tiny, folder)
+    damage(folder)
+    with pytest.raises(ValueError, match=code):
+        make_student(folder)(QUESTIONS[:1])
+
+
+def test_student_shipped_files_equal_their_manifest():
+    verify(find_checkpoint("mini"))
+    assert (SHIPPED / "manifest.json").exists()
+    total = sum(file.stat().st_size for file in SHIPPED.iterdir())
+    assert total <= 64 * 2**20
+
+
+def test_student_tells_a_licence_that_restricts(tiny, tmp_path):
+    folder = tmp_path / "copy"
+    shutil.copytree(tiny, folder)
+    (folder / "README.md").write_text("---\nlicense: cc-by-nc-4.0\n---\n")
+    with pytest.warns(UserWarning, match="U102.*cc-by-nc-4.0"):
+        assert make_student(folder).model is not None
+    assert "NC" in find_checkpoint_licence("Universal-NER/UniNER-7B-type", tiny)
+
+
+def find_checkpoint_licence(name, folder):
+    from dataclasses import replace
+
+    return replace(find_checkpoint(str(folder)), name=name).licence
+
+
+def test_student_loads_late_and_drops_weights_when_pickled(tiny):
+    student = make_student(tiny)
+    assert student._model is None
+    before = texts(student(QUESTIONS[:1]))
+    data = pickle.dumps(student)
+    assert len(data) < 10_000
+    assert texts(pickle.loads(data)(QUESTIONS[:1])) == before
+
+
+def test_student_halves_a_batch_that_memory_can_not_hold(tiny, monkeypatch):
+    from spacy_uniner.students import local
+
+    student = make_student(tiny, batch_size=8)
+    expected = texts(student(QUESTIONS))
+    sizes = []
+    write = local.write_answers
+
+    def small_memory(model, prompts, guides, **settings):
+        sizes.append(len(prompts))
+        if len(prompts) > 2:
+            raise torch.OutOfMemoryError("full")
+        return write(model, prompts, guides, **settings)
+
+    monkeypatch.setattr(local, "write_answers", small_memory)
+    assert texts(student(QUESTIONS)) == expected
+    assert sizes[:3] == [8, 4, 2]
+
+
+def test_student_says_when_one_passage_is_too_much(tiny, monkeypatch):
+    from spacy_uniner.students import local
+
+    def no_memory(*args, **settings):
+        raise torch.OutOfMemoryError("full")
+
+    monkeypatch.setattr(local, "write_answers", no_memory)
+    with pytest.raises(RuntimeError, match="U036"):
+        make_student(tiny)(QUESTIONS[:1])
+
+
+def test_student_device_and_dtype_follow_the_machine():
+    device = choose_device("auto")
+    assert device.type == ("cuda" if torch.cuda.is_available() else "cpu")
+    assert choose_dtype("auto", device) in (
+        torch.float32,
+        torch.bfloat16,
+        torch.float16,
+    )
+    assert choose_dtype("float32", device) == torch.float32
+    assert choose_device("cpu") == torch.device("cpu")
+
+
+def test_student_threads_share_one_model(tiny):
+    from concurrent.futures import ThreadPoolExecutor
+
+    student = make_student(tiny)
+    expected = texts(student(QUESTIONS))
+    with ThreadPoolExecutor(8) as pool:
+        for found in pool.map(lambda _: texts(student(QUESTIONS)), range(8)):
+            assert found == expected
+
+
+def _annotate_in_processes(folder, method, warm, queue):
+    multiprocessing.set_start_method(method, force=True)
+    nlp = spacy.blank("en")
+    student = {
+        "@misc": "spacy-uniner.LocalStudent.v1",
+        "model": str(folder),
+        "dtype": "float32",
+    }
+    nlp.add_pipe("uniner", config={"labels": ["person"], "student": student})
+    if warm:
+        nlp("Ada Byron.")
+    try:
+        queue.put(
+            len(list(nlp.pipe(["Ada Byron wrote."] * 6, n_process=2, batch_size=2)))
+        )
+    except Exception as e:
+        queue.put(str(e))
+
+
+@pytest.mark.parametrize(
+    "method,warm,expected",
+    [("fork", False, 6), ("spawn", True, 6), ("fork", True, "U035")],
+)
+def test_student_in_several_processes_works_or_says_how(
+    tmp_path, method, warm, expected
+):
+    """Real sizes: with tiny ones torch does not hang, and hides the fault."""
+    folder = make_tiny(tmp_path, hidden_size=2048, intermediate_size=64)
+    context = multiprocessing.get_context("spawn")
+    queue = context.Queue()
+    process = context.Process(
+        target=_annotate_in_processes, args=(folder, method, warm, queue)
+    )
+    process.start()
+    found = queue.get(timeout=90)
+    process.join(30)
+    assert found == expected or (isinstance(expected, str) and expected in str(found))
+
+
+# ---- what may be copied
+
+
+GUIDED = find_checkpoint("mini")
+CODER = LocalStudent(GUIDED).coder
+
+
+@settings(max_examples=300, deadline=None)
+@given(
+    st.one_of(
+        st.text(st.characters(exclude_categories=["Cs"]), max_size=60),
+        st.text('ab"\\[], \n\t日é👍', max_size=40),
+    ),
+    st.randoms(use_true_random=False),
+)
+def test_copying_any_legal_walk_is_a_list_of_verbatim_mentions(passage, random):
+    guide = CODER.guide(passage)
+    state, ids = CopyState(), []
+    while state.mode != "closed":
+        legal = guide.legal(state)
+        assert len(set(legal)) == len(legal)
+        syntax = [t for t in legal if t in (guide.syntax.next, guide.syntax.close)]
+        token = random.choice(syntax if len(ids) > 60 and syntax else legal)
+        ids.append(token)
+        state = guide.advance(state, token)
+    text = CODER.answer(ids)
+    mentions = json.loads(text)
+    assert all(" ".join(m.split()) in " ".join(passage.split()) for m in mentions)
+    readable = [m for m in mentions if m.strip()]
+    assert [i.text for i in read_answer(text).items][:900] == readable[:900]
+
+
+def test_copying_finds_every_mention_of_real_passages():
+    rows = (Path(__file__).parent / "data" / "passages.jsonl").read_text(
+        encoding="utf8"
+    )
+    asked = spelled = 0
+    for line in rows.splitlines():
+        row = json.loads(line)
+        guide = CODER.guide(row["text"])
+        for mention, *_ in row["entities"]:
+            asked += 1
+            spelled += bool(CODER.mention(mention, guide))
+    assert asked > 100
+    assert spelled / asked > 0.99
+
+
+def test_copying_of_nothing_is_the_empty_list():
+    guide = CopyGuide([], CODER.syntax)
+    assert guide.legal(CopyState()) == [CODER.syntax.empty]
+
+
+def test_coder_text_never_makes_a_marker():
+    special = {
+        CODER.tokenizer.token_to_id(m)
+        for m in (*CODER.markers, "[]", '["', '", "', '"]')
+    }
+    for text in ("<s> </s> <q>x<a>", '[] [" "] ", "', "a<s>b", "[]"):
+        assert not special & set(CODER.text(text))

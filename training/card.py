@@ -1,0 +1,170 @@
+"""Write the model card: what a student was trained on, how, and what it scores.
+
+Every figure comes from a JSON file that a script wrote; licences from the
+`META.json` of each set.
+
+    python -m training.card --config training/configs/mini.cfg --data DIR --run RUN \\
+        --report conversations.report.json --results results.json --out README.md
+"""
+
+import argparse
+import json
+from pathlib import Path
+from typing import Dict, List
+
+from confection import Config
+
+CHATGPT = 47.5  # average over the seven zero-shot sets, UniversalNER paper, Table 3
+UNINER_7B = 53.4  # UniNER-7B-type, the same table
+
+TEXT = """---
+license: cc-by-sa-4.0
+language: en
+library_name: spacy
+tags: [ner, zero-shot, spacy, uniner]
+---
+# mini, the student that ships with spacy-uniner
+
+A LLaMA of {parameters:.1f} M parameters ({layers} layers, hidden {hidden}, {heads} heads, {vocab:,} pieces of
+byte-level BPE, tied embeddings), trained from scratch. Asked for a type, it answers with a JSON list of mentions.
+No weights of anybody else went into it. Template: `<s> PASSAGE<q> TYPE<a>` (`mini` in `spacy_uniner/prompt.py`).
+
+## Scores
+
+Strict micro-F1 with the official normalization, on whole test sets, from `{command}`
+({date}, {machine}).
+
+| set | F1 | precision | recall | |
+|---|---|---|---|---|
+{rows}
+
+**Zero-shot average over the seven sets: {zero_shot}.** For comparison, as published (UniversalNER, Table 3): ChatGPT {chatgpt},
+UniNER-7B {uniner}. A model of this size, trained for minutes on two processor cores, is far from them: it is here so that
+everything runs, offline and at once; for quality use a larger checkpoint (`model = ...`).
+
+Zero-shot sets were never trained on, nor looked at to choose anything; training passages that share a sentence or
+13 words in a row with their dev or test parts were dropped. `certified`: in {certified:.1%} of the answers on
+{certified_set}, plain greedy decoding over the whole vocabulary would have said the same.
+
+Rate on the machine above: {rate} passages/s for {rate_types} types ({rate_words} words a passage, load average {load}).
+
+## Training
+
+{minutes:.0f} minutes on two cores: {steps:,} steps, {tokens:.1f} M tokens (padding included), {conversations:,} conversations.
+One row per passage, a branch per question under a block mask, so that training sees what inference sees. Loss over the
+legal pieces of each answer, plus a language-model loss of weight {lm_weight} on {lm_share:.0%} of the rows. Muon ({muon}) and AdamW ({adamw}).
+The checkpoint with the lowest loss on held-out dev passages was kept (dev: {dev}).
+Everything is in `training/configs/mini.cfg`; `spacy project run mini` does it again.
+
+## Data
+
+Only sets whose licence allows redistribution of what is built from them; the list as their sources state it.
+`passages` counts what was sampled for the whole file of conversations, repeats included.
+
+| source | passages | questions | licence |
+|---|---|---|---|
+{sources}
+
+`weak` are the names and nouns of gazetteers (Open English WordNet CC BY 4.0, Disease Ontology CC0, MedQuAD CC BY 4.0,
+linguist MIT, typenet CC0, world places ODbL) found in free text (public-domain novels, medical and science prose,
+software documentation, encyclopaedia sentences). Wordings of types: paraphrases and definitions written by a language model.
+
+## Limits
+
+English; sentences and short paragraphs (up to 144 pieces in training). Knows few names and rare types badly. Mentions are verbatim
+by construction, but may be of the wrong type; a text can talk it into naming other spans, never into anything but spans of the text.
+Probabilities are not calibrated.
+"""
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--config", type=Path, required=True)
+    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument(
+        "--run", type=Path, required=True, help="folder of the training run"
+    )
+    parser.add_argument(
+        "--report", type=Path, required=True, help="of training.conversations"
+    )
+    parser.add_argument(
+        "--results", type=Path, required=True, help="of training.evaluate"
+    )
+    parser.add_argument("--out", type=Path, required=True)
+    args = parser.parse_args()
+    config = Config().from_disk(args.config)
+    results = json.loads(args.results.read_text(encoding="utf8"))
+    report = json.loads(args.report.read_text(encoding="utf8"))
+    log = [
+        json.loads(line) for line in (args.run / "log.jsonl").read_text().splitlines()
+    ]
+    best = min(
+        (row for row in log if "dev" in row), key=lambda row: row["dev"]["answer"]
+    )
+    model, finetune = config["model"], config["finetune"]
+    vocab = json.loads((args.run / "best" / "config.json").read_text())["vocab_size"]
+    d, inner = model["hidden"], model["inner"]
+    per_layer = 4 * d * d + 3 * d * inner + 2 * d
+    certified_set, certified = next(iter(results["zero_shot"].items()))
+    text = TEXT.format(
+        parameters=(vocab * d + model["layers"] * per_layer + d) / 1e6,
+        layers=model["layers"],
+        hidden=d,
+        heads=model["heads"],
+        vocab=vocab,
+        command=results["command"],
+        date=results["date"],
+        machine=results["machine"],
+        rows="\n".join(_score_rows(results)),
+        zero_shot=results["zero_shot_average"],
+        chatgpt=CHATGPT,
+        uniner=UNINER_7B,
+        certified=certified["certified"],
+        certified_set=certified_set,
+        rate=results["rate"]["passages_per_second"],
+        rate_types=results["rate"]["types"],
+        rate_words=results["rate"]["words_per_passage"],
+        load=results["rate"]["load_average"],
+        minutes=log[-1]["seconds"] / 60,
+        steps=log[-1]["step"],
+        tokens=log[-1]["tokens"] / 1e6,
+        conversations=log[-1]["conversations"],
+        lm_weight=finetune["language_model_weight"],
+        lm_share=finetune["language_model_share"],
+        muon=finetune["matrix_rate"],
+        adamw=finetune["other_rate"],
+        dev=", ".join(f"{k} {v}" for k, v in best["dev"].items()) + " nats",
+        sources="\n".join(_source_rows(config, report, args.data)),
+    )
+    args.out.write_text(text, encoding="utf8")
+    print(f"card -> {args.out}")
+
+
+def _score_rows(results: Dict) -> List[str]:
+    groups = (("zero_shot", "zero-shot"), ("in_domain", "in-domain"))
+    return [
+        f"| {name} | {s['f1']:.1f} | {s['precision']:.1f} | {s['recall']:.1f} | {told} |"
+        for group, told in groups
+        for name, s in results[group].items()
+    ]
+
+
+def _source_rows(config: Config, report: Dict, data: Path) -> List[str]:
+    rows = []
+    for name, spec in config["conversations"]["sources"].items():
+        path = str(spec).split()[1]
+        licence = "see below"
+        if path != "weak":
+            licence = json.loads((data / path / "META.json").read_text())["licence"]
+            licence = "; ".join(licence) if isinstance(licence, list) else licence
+        told = " ".join(str(licence).replace("|", "/").split())
+        told = told if len(told) < 160 else told[:157] + "..."
+        counts = report[name]
+        rows.append(
+            f"| {name} | {counts['written']:,} | {counts['asked']:,} | {told} |"
+        )
+    return rows
+
+
+if __name__ == "__main__":
+    main()

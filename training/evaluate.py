@@ -1,0 +1,174 @@
+"""Score a student on test sets: strict micro-F1, as the paper's evaluation counts.
+
+Each (passage, type) is asked; strings are normalized as the official script does
+and compared as sets. Writes one JSON file with the figures, the command and the
+versions, after every set, so that a run that is stopped loses nothing.
+
+    python -m training.evaluate --data DIR --model mini --out results.json \\
+        --zero-shot crossner_ai mit_movie --in-domain wnut17 bc5cdr
+
+SOURCE: universal-ner/universal-ner 844e0e1, src/eval/evaluate.py (normalization).
+"""
+
+import argparse
+import json
+import os
+import platform
+import re
+import string
+import sys
+import time
+from importlib.metadata import version
+from pathlib import Path
+from typing import Dict, List, Set, Tuple
+
+from tqdm import tqdm
+
+from spacy_uniner.students.local import LocalStudent, make_local_student
+
+from .sets import Labelled, read_set, set_types
+
+DROPPED = {
+    "miscellaneous",
+    "misc",
+}  # no type that one could ask for; the paper drops them too
+PACKAGES = ("torch", "transformers", "tokenizers", "spacy")
+RATE_TYPES = ["person", "organization", "location", "product", "event"]
+_DROP = str.maketrans("", "", string.punctuation)
+_ARTICLES = re.compile(r"\b(a|an|the)\b")
+
+
+def normalize(mention: str) -> str:
+    """RETURNS (str): A mention as the official script compares it."""
+    return " ".join(_ARTICLES.sub(" ", mention.lower().translate(_DROP)).split())
+
+
+def score_set(
+    student: LocalStudent, passages: List[Labelled], types: List[str], name: str
+) -> Dict[str, float]:
+    """Ask every type of every passage and count.
+
+    student (LocalStudent): The student.
+    passages (List[Labelled]): The test passages.
+    types (List[str]): The types asked.
+    name (str): For the progress bar.
+    RETURNS (Dict[str, float]): Precision, recall and F1 in percent, and counts.
+    """
+    hits = n_gold = n_found = certified = 0
+    by_type: Dict[str, List[int]] = {t: [0, 0, 0] for t in types}
+    start = time.perf_counter()
+    step = max(1, 512 // max(1, len(types)))
+    for at in tqdm(range(0, len(passages), step), desc=name, disable=None):
+        batch = passages[at : at + step]
+        rows = student([(row.text, types) for row in batch])
+        for passage, answers in zip(batch, rows):
+            for entity_type, answer in zip(types, answers):
+                gold = _as_set(passage.mentions.get(entity_type, []))
+                found = _as_set([m.text for m in answer.mentions])
+                counts = by_type[entity_type]
+                counts[0] += len(gold & found)
+                counts[1] += len(gold)
+                counts[2] += len(found)
+                certified += answer.certified
+    for shared, in_gold, in_found in by_type.values():
+        hits, n_gold, n_found = hits + shared, n_gold + in_gold, n_found + in_found
+    precision, recall, f1 = _f1(hits, n_gold, n_found)
+    questions = len(passages) * len(types)
+    return {
+        "f1": f1,
+        "precision": precision,
+        "recall": recall,
+        "passages": len(passages),
+        "types": len(types),
+        "certified": round(certified / questions, 4),
+        "seconds": round(time.perf_counter() - start, 1),
+        "f1_by_type": {t: _f1(*c)[2] for t, c in by_type.items()},
+    }
+
+
+def _as_set(mentions: List[str]) -> Set[str]:
+    return {normalize(mention) for mention in mentions}
+
+
+def _f1(hits: int, n_gold: int, n_found: int) -> Tuple[float, float, float]:
+    precision = hits / n_found if n_found else 0.0
+    recall = hits / n_gold if n_gold else 0.0
+    f1 = 2 * precision * recall / (precision + recall) if hits else 0.0
+    return round(100 * precision, 2), round(100 * recall, 2), round(100 * f1, 2)
+
+
+def measure_rate(student: LocalStudent, passages: List[Labelled]) -> Dict[str, float]:
+    """Time a student on real passages with five types.
+
+    student (LocalStudent): The student.
+    passages (List[Labelled]): What to read.
+    RETURNS (Dict[str, float]): The median of five rounds, in passages per second.
+    """
+    questions = [(row.text, RATE_TYPES) for row in passages]
+    student(questions[:20])
+    rates = []
+    for _ in range(5):
+        start = time.perf_counter()
+        student(questions)
+        rates.append(len(questions) / (time.perf_counter() - start))
+    words = sum(len(row.text.split()) for row in passages) / len(passages)
+    return {
+        "passages_per_second": round(sorted(rates)[2], 1),
+        "types": len(RATE_TYPES),
+        "words_per_passage": round(words, 1),
+        "load_average": round(os.getloadavg()[0], 2),
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--data", type=Path, required=True, help="folder with ner/")
+    parser.add_argument("--model", default="mini")
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--split", default="test")
+    parser.add_argument("--zero-shot", nargs="*", default=[])
+    parser.add_argument("--in-domain", nargs="*", default=[])
+    parser.add_argument("--dtype", default="auto")
+    parser.add_argument(
+        "--limit", type=int, default=0, help="passages per set; 0 for all"
+    )
+    args = parser.parse_args()
+    student = make_local_student(model=args.model, dtype=args.dtype, batch_size=128)
+    results: Dict[str, object] = {
+        "command": "python -m training.evaluate " + " ".join(sys.argv[1:]),
+        "date": time.strftime("%Y-%m-%d"),
+        "machine": f"{platform.machine()}, {os.cpu_count()} cores",
+        "versions": {package: version(package) for package in PACKAGES},
+        "split": args.split,
+        "limit": args.limit,
+    }
+    for group, names in (("zero_shot", args.zero_shot), ("in_domain", args.in_domain)):
+        scores: Dict[str, Dict[str, float]] = {}
+        results[group] = scores
+        for name in names:
+            folder = args.data / "ner" / name
+            passages = list(read_set(folder, args.split, spaced=True))
+            passages = passages[: args.limit or None]
+            types = [t for t in set_types(folder) if t not in DROPPED]
+            scores[name] = score_set(student, passages, types, name)
+            print(
+                f"{name:24} F1 {scores[name]['f1']:6.2f}  P {scores[name]['precision']:6.2f}  R {scores[name]['recall']:6.2f}"
+            )
+            if "rate" not in results:
+                results["rate"] = measure_rate(student, passages[:200])
+            _write(args.out, results)
+        if scores:
+            average = round(sum(s["f1"] for s in scores.values()) / len(scores), 2)
+            results[f"{group}_average"] = average
+            print(f"{group} average F1 {average}")
+            _write(args.out, results)
+
+
+def _write(path: Path, results: Dict[str, object]) -> None:
+    tmp = path.with_suffix(".tmp")
+    tmp.write_text(json.dumps(results, indent=1) + "\n", encoding="utf8")
+    tmp.replace(path)
+
+
+if __name__ == "__main__":
+    main()

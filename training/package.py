@@ -1,0 +1,37 @@
+"""Replace the shipped student: copy a checkpoint and write its manifest.
+
+python -m training.package --checkpoint runs/mini/best --out spacy_uniner/mini
+"""
+
+import argparse
+import hashlib
+import json
+import shutil
+from pathlib import Path
+
+FILES = ("config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json")
+LIMIT = 64 * 2**20  # bytes, of the whole folder
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--checkpoint", type=Path, required=True)
+    parser.add_argument("--out", type=Path, required=True)
+    args = parser.parse_args()
+    size = sum((args.checkpoint / name).stat().st_size for name in FILES)
+    if size > LIMIT:
+        parser.error(f"the checkpoint has {size:,} bytes, {LIMIT:,} are allowed")
+    args.out.mkdir(parents=True, exist_ok=True)
+    for name in (*FILES, "README.md"):
+        shutil.copy(args.checkpoint / name, args.out / name)
+    digests = {
+        name: hashlib.sha256((args.out / name).read_bytes()).hexdigest()
+        for name in FILES
+    }
+    manifest = json.dumps(digests, indent=1) + "\n"
+    (args.out / "manifest.json").write_text(manifest, encoding="utf8")
+    print(f"{size / 2**20:.1f} MiB -> {args.out}")
+
+
+if __name__ == "__main__":
+    main()
