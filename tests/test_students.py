@@ -99,11 +99,66 @@ def test_student_answers_are_lists_of_verbatim_mentions(which, tiny):
                 assert [m.text for m in answer.mentions] == json.loads(answer.text)
 
 
-@pytest.mark.parametrize("batch_size", [1, 3, 64])
-def test_student_answers_do_not_depend_on_the_batch(tiny, batch_size):
-    student = make_student(tiny, batch_size=batch_size, max_new_tokens=12)
-    alone = make_student(tiny, batch_size=1, max_new_tokens=12)
-    assert texts(student(QUESTIONS)) == texts(alone(QUESTIONS))
+@pytest.mark.parametrize("tokens_per_batch", [1, 100, 4096])
+def test_student_answers_do_not_depend_on_the_batch(tokens_per_batch):
+    student = make_student("mini", tokens_per_batch=tokens_per_batch)
+    alone = make_student("mini", tokens_per_batch=1)
+    together = texts(student(QUESTIONS))
+    assert together == [texts(alone([question]))[0] for question in QUESTIONS]
+
+
+def write_slowly(student, passage, entity_type):
+    """The same choices, one full forward per token: no cache, no mask, no draft."""
+    coder = student.coder
+    prompt = coder.prefix(passage) + coder.question(entity_type)
+    guide, state, ids = coder.guide(passage), CopyState(), []
+    while state.mode != "closed":
+        with torch.inference_mode():
+            logits = student.model(torch.tensor([prompt + ids])).logits[0, -1]
+        legal = guide.legal(state)
+        ids.append(legal[int(logits[legal].argmax())])
+        state = guide.advance(state, ids[-1])
+    return ids
+
+
+def test_tree_answers_equal_those_written_one_token_at_a_time():
+    student = make_student("mini")
+    rows = (Path(__file__).parent / "data" / "passages.jsonl").read_text(
+        encoding="utf8"
+    )
+    passages = [json.loads(line) for line in rows.splitlines()[:8]]
+    questions = [
+        (row["text"], list(row["queries"])[:4]) for row in passages
+    ] + QUESTIONS
+    named = 0
+    for (passage, types), row in zip(questions, student(questions)):
+        for entity_type, answer in zip(types, row):
+            slow = student.coder.answer(write_slowly(student, passage, entity_type))
+            assert answer.text == slow
+            named += len(answer.mentions)
+    assert named > 5
+
+
+def test_tree_of_five_hundred_types():
+    student = make_student("mini", tokens_per_batch=1024)
+    types = [f"type {i}" for i in range(500)]
+    [row] = student([(QUESTIONS[0][0], types)])
+    assert len(row) == 500
+    [few] = student([(QUESTIONS[0][0], types[250:260])])
+    assert [a.text for a in few] == [a.text for a in row[250:260]]
+
+
+def test_greedy_path_of_other_tokenizers_equals_the_reference(tiny):
+    """Without list syntax in single pieces nothing is constrained."""
+    student = make_student(tiny, max_new_tokens=8)
+    student.coder.syntax = None
+    reference = ReferenceStudent(student)
+    with pytest.warns(UserWarning, match="U103"):
+        found = student(QUESTIONS)
+    for (passage, types), row in zip(QUESTIONS, found):
+        for entity_type, answer in zip(types, row):
+            ids = reference.generate(passage, entity_type)
+            assert answer.text == student.coder.answer(ids).strip()
 
 
 def test_student_certified_answers_equal_the_reference():
@@ -140,7 +195,7 @@ def test_student_that_does_not_end_is_cut_and_told():
         ({"device": "tpu"}, "U034"),
         ({"dtype": "int8"}, "U034"),
         ({"template": "vicuna"}, "U001"),
-        ({"batch_size": 0}, "U039"),
+        ({"tokens_per_batch": 0}, "U039"),
         ({"max_new_tokens": 0}, "U039"),
         ({"max_passage_tokens": 0}, "U039"),
     ],
@@ -280,20 +335,21 @@ def test_student_loads_late_and_drops_weights_when_pickled(tiny):
 def test_student_halves_a_batch_that_memory_can_not_hold(tiny, monkeypatch):
     from spacy_uniner.students import local
 
-    student = make_student(tiny, batch_size=8)
-    expected = texts(student(QUESTIONS))
+    student = make_student(tiny)
+    questions = [QUESTIONS[0]] * 8
+    expected = texts(student(questions))
     sizes = []
-    write = local.write_answers
+    write = local.write_tree
 
-    def small_memory(model, prompts, guides, **settings):
-        sizes.append(len(prompts))
-        if len(prompts) > 2:
+    def small_memory(model, rows, **settings):
+        sizes.append(len(rows))
+        if len(rows) > 2:
             raise torch.OutOfMemoryError("full")
-        return write(model, prompts, guides, **settings)
+        return write(model, rows, **settings)
 
-    monkeypatch.setattr(local, "write_answers", small_memory)
-    assert texts(student(QUESTIONS)) == expected
-    assert sizes[:3] == [8, 4, 2]
+    monkeypatch.setattr(local, "write_tree", small_memory)
+    assert texts(student(questions)) == expected
+    assert sizes == [8, 4, 2, 2, 2, 2]
 
 
 def test_student_says_when_one_passage_is_too_much(tiny, monkeypatch):
@@ -302,7 +358,7 @@ def test_student_says_when_one_passage_is_too_much(tiny, monkeypatch):
     def no_memory(*args, **settings):
         raise torch.OutOfMemoryError("full")
 
-    monkeypatch.setattr(local, "write_answers", no_memory)
+    monkeypatch.setattr(local, "write_tree", no_memory)
     with pytest.raises(RuntimeError, match="U036"):
         make_student(tiny)(QUESTIONS[:1])
 

@@ -133,7 +133,7 @@ def main() -> None:
         "--limit", type=int, default=0, help="passages per set; 0 for all"
     )
     args = parser.parse_args()
-    student = make_local_student(model=args.model, dtype=args.dtype, batch_size=128)
+    student = make_local_student(model=args.model, dtype=args.dtype)
     results: Dict[str, object] = {
         "command": "python -m training.evaluate " + " ".join(sys.argv[1:]),
         "date": time.strftime("%Y-%m-%d"),

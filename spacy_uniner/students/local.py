@@ -3,14 +3,15 @@
 Loads on the first question, never on construction; drops its weights when
 pickled; refuses to run after a fork; halves a batch that memory can't hold.
 How a checkpoint is found and loaded is in `checkpoint`, how answers are written
-in `greedy`.
+in `tree`, or, where nothing can be told of the tokenizer's list syntax, in `greedy`.
 """
 
+import math
 import os
 import re
 import threading
 import warnings
-from typing import Any, Dict, List, Optional, Sequence, Tuple
+from typing import Any, Callable, Dict, List, Optional, Sequence, TypeVar
 
 from spacy import registry
 
@@ -28,7 +29,12 @@ from .checkpoint import (
     tell_licence,
 )
 from .coding import Coder
-from .greedy import Written, write_answers
+from .greedy import write_greedy
+from .tree import Row, Written, write_tree
+
+T = TypeVar("T")
+U = TypeVar("U")
+MAX_QUESTION_TOKENS = 512  # tokens of questions that share a row, if the batch is small
 
 
 @registry.misc("spacy-uniner.LocalStudent.v1")
@@ -39,7 +45,7 @@ def make_local_student(
     template: str = "auto",
     device: str = "auto",
     dtype: str = "auto",
-    batch_size: int = 64,
+    tokens_per_batch: int = 4096,
     max_passage_tokens: int = 256,
     max_new_tokens: int = 256,
 ) -> "LocalStudent":
@@ -50,7 +56,7 @@ def make_local_student(
     template (str): Prompt template; "auto" for the one that the checkpoint names.
     device (str): "auto", "cpu", "cuda", "cuda:0", ...
     dtype (str): "auto", "float32", "bfloat16" or "float16".
-    batch_size (int): Questions per forward pass.
+    tokens_per_batch (int): Tokens per forward pass, padding included.
     max_passage_tokens (int): Longest passage, in tokens. Students were trained on
         passages of up to 256 tokens.
     max_new_tokens (int): Longest answer, in tokens.
@@ -62,7 +68,7 @@ def make_local_student(
         template=template,
         device=device,
         dtype=dtype,
-        batch_size=batch_size,
+        tokens_per_batch=tokens_per_batch,
         max_passage_tokens=max_passage_tokens,
         max_new_tokens=max_new_tokens,
     )
@@ -78,7 +84,7 @@ class LocalStudent:
         template: str = "auto",
         device: str = "auto",
         dtype: str = "auto",
-        batch_size: int = 64,
+        tokens_per_batch: int = 4096,
         max_passage_tokens: int = 256,
         max_new_tokens: int = 256,
     ) -> None:
@@ -90,7 +96,7 @@ class LocalStudent:
         )
         _check("dtype", dtype, DTYPES, dtype in DTYPES)
         for setting, unit, found in (
-            ("batch_size", "questions", batch_size),
+            ("tokens_per_batch", "tokens", tokens_per_batch),
             ("max_passage_tokens", "tokens", max_passage_tokens),
             ("max_new_tokens", "tokens", max_new_tokens),
         ):
@@ -102,7 +108,7 @@ class LocalStudent:
         self.template = checkpoint.template if template == "auto" else template
         get_template(self.template)
         self.device, self.dtype = device, dtype
-        self.batch_size = batch_size
+        self.tokens_per_batch = tokens_per_batch
         self.max_passage_tokens = max_passage_tokens
         self.max_new_tokens = max_new_tokens
         self._forget()
@@ -150,10 +156,11 @@ class LocalStudent:
         RETURNS (List[List[Answer]]): For each passage one answer per type, in order.
         """
         with self._lock:
-            flat = self._write([(p, t) for p, types in questions for t in types])
-        rows = iter(flat)
-        answers = [[next(rows) for _ in types] for _, types in questions]
-        cut = sum(answer.truncated for answer in flat)
+            guided = self.coder.syntax is not None
+            answers = (
+                self._ask_tree(questions) if guided else self._ask_greedy(questions)
+            )
+        cut = sum(answer.truncated for row in answers for answer in row)
         if cut:
             warnings.warn(
                 Warnings.U103.format(truncated=cut, limit=self.max_new_tokens),
@@ -161,84 +168,102 @@ class LocalStudent:
             )
         return answers
 
-    def _write(self, pairs: List[Tuple[str, str]]) -> List[Answer]:
-        """Answer (passage, type) pairs, those of like length together."""
-        passages = list(dict.fromkeys(passage for passage, _ in pairs))
-        prefixes = {p: self.coder.prefix(p) for p in passages}
-        guides = {p: self.coder.guide(p) for p in passages}
-        prompts = [prefixes[p] + self.coder.question(t) for p, t in pairs]
-        order = sorted(range(len(pairs)), key=lambda i: len(prompts[i]))
-        out: Dict[int, Answer] = {}
-        at, size = 0, self.batch_size
-        while at < len(order):
-            batch = order[at : at + size]
-            written = self._try(
-                [prompts[i] for i in batch], [guides[pairs[i][0]] for i in batch]
-            )
-            if written is None:
-                size = max(1, size // 2)
-                continue
-            out.update((i, self._read(w)) for i, w in zip(batch, written))
-            at += len(batch)
-        return [out[i] for i in range(len(pairs))]
+    def _ask_tree(self, questions: Sequence[Question]) -> List[List[Answer]]:
+        """Answer with the answer tree: a row per passage, split if it has too many types."""
+        rows: List[Row] = []
+        owners: List[int] = []
+        for owner, (passage, types) in enumerate(questions):
+            prefix, guide = self.coder.prefix(passage), self.coder.guide(passage)
+            room = max(MAX_QUESTION_TOKENS, self.tokens_per_batch // 4 - len(prefix))
+            for part in _split([self.coder.question(t) for t in types], room):
+                rows.append(Row(prefix, part, guide))  # type: ignore[arg-type]
+                owners.append(owner)
+        written = self._in_batches(
+            rows,
+            [row.width for row in rows],
+            lambda batch: write_tree(
+                self.model, batch, max_new_tokens=self.max_new_tokens
+            ),
+        )
+        answers: List[List[Answer]] = [[] for _ in questions]
+        for owner, row in zip(owners, written):
+            answers[owner] += [self._read(w) for w in row]
+        return answers
 
-    def _try(
-        self, prompts: List[List[int]], guides: List[Any]
-    ) -> Optional[List[Written]]:
-        """Write a batch; None if memory can't hold it.
+    def _ask_greedy(self, questions: Sequence[Question]) -> List[List[Answer]]:
+        """Answer with one prompt per question."""
+        prompts: List[List[int]] = []
+        for passage, types in questions:
+            prefix = self.coder.prefix(passage)
+            prompts += [prefix + self.coder.question(t) for t in types]
+        written = self._in_batches(
+            prompts,
+            [len(prompt) for prompt in prompts],
+            lambda batch: write_greedy(
+                self.model,
+                batch,
+                end=self.coder.end,
+                max_new_tokens=self.max_new_tokens,
+            ),
+        )
+        rest = iter(written)
+        return [[self._read(next(rest)) for _ in types] for _, types in questions]
 
-        RAISES (RuntimeError): U036, if memory can't hold a single prompt.
+    def _in_batches(
+        self,
+        items: Sequence[T],
+        widths: Sequence[int],
+        write: Callable[[List[T]], List[U]],
+    ) -> List[U]:
+        """Write items of like width together; where memory can't hold a batch, halve it.
+
+        RAISES (RuntimeError): U036, if memory can't hold a single item.
         """
         import torch
 
-        try:
-            return write_answers(
-                self.model,
-                prompts,
-                guides,
-                end=self.coder.end,
-                max_new_tokens=self.max_new_tokens,
-            )
-        except torch.OutOfMemoryError as e:
-            if torch.cuda.is_available():
-                torch.cuda.empty_cache()
-            if len(prompts) == 1:
-                message = Errors.U036.format(
-                    n_tokens=len(prompts[0]), device=self.device
-                )
-                raise RuntimeError(message) from e
-            return None
+        order = sorted(range(len(items)), key=lambda i: -widths[i])
+        out: Dict[int, U] = {}
+        at, budget = 0, self.tokens_per_batch
+        while at < len(order):
+            size = max(1, budget // widths[order[at]])  # the widest comes first
+            batch = order[at : at + size]
+            try:
+                out.update(zip(batch, write([items[i] for i in batch])))
+            except torch.OutOfMemoryError as e:
+                if torch.cuda.is_available():
+                    torch.cuda.empty_cache()
+                if len(batch) == 1:
+                    n_tokens = widths[order[at]]
+                    message = Errors.U036.format(n_tokens=n_tokens, device=self.device)
+                    raise RuntimeError(message) from e
+                budget = widths[order[at]] * (len(batch) // 2)
+                continue
+            at += len(batch)
+        return [out[i] for i in range(len(items))]
 
     def _read(self, written: Written) -> Answer:
         """Read what was written, and score each mention."""
-        text = self.coder.answer(written.ids).strip()
-        if written.state.mode == "closed" and not written.probabilities[1:]:
-            return Answer(
-                p_empty=written.p_empty, certified=written.certified, text=text
-            )
+        text = self.coder.answer(written.ids)
         reading = read_answer(text)
-        # the strip above may have moved the text to the left
-        lead = len(self.coder.answer(written.ids)) - len(
-            self.coder.answer(written.ids).lstrip()
-        )
-        offsets = self.coder.answer_offsets(written.ids)
+        offsets = self.coder.answer_offsets(written.ids) if reading.items else []
         mentions = []
         for item in reading.items:
-            p = 1.0
-            for (start, end), probability in zip(offsets, written.probabilities):
-                if start - lead < item.end and end - lead > item.start:
-                    p *= probability
-            mentions.append(Mention(item.text, p))
+            pieces = [
+                p
+                for (start, end), p in zip(offsets, written.probabilities)
+                if start < item.end and end > item.start
+            ]
+            mentions.append(Mention(item.text, math.prod(pieces)))
         p_empty = written.p_empty
-        if not mentions and written.guide is None:
-            p_empty = _product(written.probabilities)
+        if self.coder.syntax is None and not mentions:
+            p_empty = math.prod(written.probabilities)
         return Answer(
             tuple(mentions),
             p_empty,
             reading.unreadable,
             int(not written.finished),
             written.certified,
-            text,
+            text.strip(),
         )
 
     def __getstate__(self) -> Dict[str, Any]:
@@ -252,11 +277,17 @@ class LocalStudent:
         self._forget()
 
 
-def _product(values: Sequence[float]) -> float:
-    out = 1.0
-    for value in values:
-        out *= value
-    return out
+def _split(questions: List[List[int]], room: int) -> List[List[List[int]]]:
+    """Split questions into runs of at most `room` tokens, openings included."""
+    parts: List[List[List[int]]] = [[]]
+    left = room
+    for question in questions:
+        if parts[-1] and len(question) + 1 > left:
+            parts.append([])
+            left = room
+        parts[-1].append(question)
+        left -= len(question) + 1
+    return parts
 
 
 def _check(setting: str, found: str, allowed: Sequence[str], ok: object) -> None:
