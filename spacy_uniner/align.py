@@ -110,7 +110,7 @@ class Aligner:
                 places = find_exact(item.passage.text, mention.text.strip())
                 if not places:
                     folded = folded or fold(item.passage.text)
-                    places = find_folded(folded, mention.text)
+                    places = find_folded(item.passage.text, folded, mention.text)
                 if not places:
                     ledger["not_in_text"] += 1
                     continue
@@ -184,13 +184,10 @@ def find_exact(text: str, mention: str) -> List[Tuple[int, int]]:
     places: List[Tuple[int, int]] = []
     inside: List[Tuple[int, int]] = []
     at = text.find(mention) if mention else -1
-    free = 0
     while at >= 0:
         end = at + len(mention)
         if _is_at_borders(text, at, end):
-            if at >= free:
-                places.append((at, end))
-                free = end
+            places.append((at, end))
             at = text.find(mention, end)
         else:
             if not inside or at >= inside[-1][1]:
@@ -199,17 +196,25 @@ def find_exact(text: str, mention: str) -> List[Tuple[int, int]]:
     return places or inside
 
 
-def find_folded(folded: Tuple[str, List[int]], mention: str) -> List[Tuple[int, int]]:
+def find_folded(
+    text: str, folded: Tuple[str, List[int]], mention: str
+) -> List[Tuple[int, int]]:
     """Find a mention in another spelling: case, blanks, Unicode forms.
 
-    folded (Tuple[str, List[int]]): A passage and its offsets, from `fold`.
+    text (str): A passage.
+    folded (Tuple[str, List[int]]): What `fold` makes of it.
     mention (str): What to look for.
     RETURNS (List[Tuple[int, int]]): Where it starts and ends in the passage, in
-        characters.
+        characters, combining marks included.
     """
-    text, offsets = folded
-    wanted = fold(mention)[0].strip()
-    return [(offsets[i], offsets[j - 1] + 1) for i, j in find_exact(text, wanted)]
+    plain, offsets = folded
+    places = []
+    for i, j in find_exact(plain, fold(mention)[0].strip()):
+        end = offsets[j - 1] + 1
+        while end < len(text) and unicodedata.combining(text[end]):
+            end += 1
+        places.append((offsets[i], end))
+    return places
 
 
 def fold(text: str) -> Tuple[str, List[int]]:

@@ -16,16 +16,17 @@ from typing import (
     Iterator,
     List,
     Optional,
-    Tuple,
     cast,
 )
 
 import typer
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 from typer import Argument, Option
 
 from .errors import Errors
+from .visual import save_page, span_scores
 
 if TYPE_CHECKING:
     from .component import UniNER
@@ -35,7 +36,7 @@ LABELS_HELP = 'Types, with commas: "person, medical condition".'
 MODEL_HELP = '"mini" for the shipped student, a folder, or a hub name.'
 OUTPUT_HELP = "A .jsonl, .spacy or .html file."
 VERIFY_HELP = "Load it, and check the SHA-256 of its files."
-ENTITIES = ("aligned", "snapped")  # buckets of the ledger that became entities
+SHOWN = ("aligned", "snapped", "merged")  # buckets of the ledger that are entities
 INPUTS = (".txt", ".jsonl", ".spacy")
 OUTPUTS = (".jsonl", ".spacy", ".html")
 
@@ -66,6 +67,8 @@ def annotate(
         raise ValueError(
             Errors.U061.format(path=str(output), allowed=", ".join(OUTPUTS))
         )
+    if output is not None and not output.resolve().parent.is_dir():
+        raise ValueError(Errors.U063.format(path=str(output)))
     nlp = spacy.blank(lang)
     listed = [label.strip() for label in labels.split(",") if label.strip()]
     student = {
@@ -90,7 +93,7 @@ def annotate(
         for doc in docs:
             typer.echo(json.dumps(_to_row(doc), ensure_ascii=False))
     ledger = cast("UniNER", nlp.get_pipe("uniner")).ledger
-    left_out = [f"{k} {n}" for k, n in ledger.items() if n and k not in ENTITIES]
+    left_out = [f"{k} {n}" for k, n in ledger.items() if n and k not in SHOWN]
     if left_out:
         typer.echo("not entities: " + ", ".join(left_out), err=True)
 
@@ -151,7 +154,7 @@ def _read_all(inputs: List[str], vocab: Any) -> Iterator[Any]:
     for given in inputs:
         if given == "-":
             yield sys.stdin.read()
-        elif Path(given).suffix in INPUTS or _is_file(given):
+        elif _is_file(given) or (Path(given).suffix in INPUTS and " " not in given):
             yield from _read_file(Path(given), vocab)
         else:
             yield given
@@ -209,16 +212,11 @@ def _annotate(nlp: Any, docs: List[Any]) -> List[Any]:
 
 def _to_row(doc: Any) -> Dict[str, Any]:
     """A document in the test set format, with probabilities."""
-    scores = _scores(doc)
+    scores = span_scores(doc)
     spans = [[e.start_char, e.end_char, e.label_] for e in doc.ents]
-    known = [scores.get((e.start, e.end, e.label_)) for e in doc.ents]
+    found = [scores.get((e.start, e.end, e.label_)) for e in doc.ents]
+    known = [None if score is None else round(score, 4) for score in found]
     return {"text": doc.text, "spans": spans, "scores": known}
-
-
-def _scores(doc: Any) -> Dict[Tuple[int, int, str], float]:
-    group = doc.spans["uniner"]
-    keys = [(span.start, span.end, span.label_) for span in group]
-    return {key: round(score, 4) for key, score in zip(keys, group.attrs["scores"])}
 
 
 def _write(output: Path, docs: List[Any]) -> None:
@@ -226,8 +224,6 @@ def _write(output: Path, docs: List[Any]) -> None:
     from spacy.tokens import DocBin
 
     if output.suffix == ".html":
-        from .visual import save_page
-
         save_page(docs, output)
         return
     partial = output.with_name(output.name + ".tmp")
@@ -244,17 +240,21 @@ def _print_tables(docs: Iterable[Any]) -> None:
     """Show entities on a terminal."""
     console = Console()
     for doc in docs:
-        scores = _scores(doc)
+        scores = span_scores(doc)
         table = Table(
             "entity", "label", "probability", "characters", box=None, pad_edge=False
         )
         for ent in doc.ents:
             score = scores.get((ent.start, ent.end, ent.label_))
             told = "" if score is None else f"{score:.2f}"
-            table.add_row(
-                ent.text, ent.label_, told, f"{ent.start_char}-{ent.end_char}"
-            )
+            place = f"{ent.start_char}-{ent.end_char}"
+            table.add_row(_plain(ent.text), _plain(ent.label_), told, place)
         console.print(table if doc.ents else "no entities found")
+
+
+def _plain(text: str) -> Text:
+    """Text for a terminal: no markup, and no control characters."""
+    return Text("".join(c if c.isprintable() else " " for c in text))
 
 
 def main() -> None:

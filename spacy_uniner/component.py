@@ -21,6 +21,7 @@ from typing import (
 )
 
 import srsly
+from confection import Config
 from spacy import util
 from spacy.language import Language
 from spacy.pipeline import Pipe
@@ -29,7 +30,7 @@ from spacy.training import Example
 
 from .align import Aligner, Candidate, Named, new_ledger
 from .errors import Errors, Warnings
-from .prompt import check_type, is_printable_phrase
+from .prompt import check_type, check_unicode, is_printable_phrase
 from .types import Student
 from .windows import make_windows
 
@@ -95,7 +96,7 @@ def make_uniner(
     student (Student): Who answers.
     scorer (Optional[Callable]): The scorer of `nlp.evaluate`.
     RETURNS (UniNER): The component.
-    RAISES (ValueError): U011-U016, if a setting is not allowed.
+    RAISES (ValueError): U002, U011-U016, U020, U039, if a setting is not allowed.
     """
     return UniNER(
         nlp.vocab,
@@ -132,7 +133,7 @@ class UniNER(Pipe):
         overlap: int = 32,
         scorer: Optional[Callable] = None,
     ) -> None:
-        """Initialize the component. For the settings see `make_uniner`."""
+        """Initialize the component. For settings and errors see `make_uniner`."""
         _check_choice("alignment_mode", alignment_mode, ALIGNMENT_MODES)
         _check_choice("occurrences", occurrences, OCCURRENCES)
         if batch_size < 1:
@@ -153,8 +154,9 @@ class UniNER(Pipe):
         self.aligner = Aligner(occurrences=occurrences, alignment_mode=alignment_mode)
         self.ledger: Counter = Counter(new_ledger())
         self._types = read_labels(labels)
-        self._configured = self.types
         self.threshold = threshold
+        # what the config says, which stays when labels are added or restored
+        self._configured = (labels, threshold)
         _check_threshold(threshold, self.labels)
 
     @property
@@ -177,10 +179,13 @@ class UniNER(Pipe):
 
         label (str): What spaCy shows.
         phrases (Union[str, List[str], None]): What is asked; the label itself if None.
-        RETURNS (int): 1 if the label is new, else 0.
-        RAISES (ValueError): U002, U011, U016, if label or phrase can't be used.
+        RETURNS (int): 1 if the label is new, else 0. Phrases replace those of a
+            label that is known; without phrases it stays as it is.
+        RAISES (ValueError): U002, U011, U016, U020, if label or phrase can't be used.
         """
         new = label not in self._types
+        if not new and phrases is None:
+            return 0
         self._types.update(read_labels({label: label if phrases is None else phrases}))
         return int(new)
 
@@ -212,7 +217,8 @@ class UniNER(Pipe):
         doc (Doc): The document.
         RETURNS (Doc): The same document.
         """
-        return next(iter(self.pipe([doc], batch_size=1)))
+        self.set_annotations([doc], self.predict([doc]))
+        return doc
 
     def pipe(
         self, stream: Iterable[Doc], *, batch_size: Optional[int] = None
@@ -225,29 +231,40 @@ class UniNER(Pipe):
         YIELDS (Doc): Each document, annotated.
         """
         error_handler = self.get_error_handler()
-        for docs in util.minibatch(stream, size=batch_size or self.batch_size):
-            yield from self._annotate(docs, error_handler)
+        # spaCy passes its own batch size, 1000 by default; ours is the limit
+        size = min(batch_size or self.batch_size, self.batch_size)
+        for docs in util.minibatch(stream, size=size):
+            for doc, named in self._predict_each(docs, error_handler):
+                try:
+                    self.set_annotations([doc], [named])
+                except Exception as e:  # spaCy's contract: the handler decides
+                    error_handler(self.name, self, [doc], e)
+                else:
+                    yield doc
 
-    def _annotate(self, docs: List[Doc], error_handler: Callable) -> Iterator[Doc]:
-        """Annotate a batch; if it fails, one by one, so that one bad document
-        costs no other."""
+    def _predict_each(
+        self, docs: List[Doc], error_handler: Callable
+    ) -> Iterator[Tuple[Doc, List[Named]]]:
+        """Ask about a batch; if that fails, about one document after another, so
+        that a bad one costs no other."""
         try:
-            self.set_annotations(docs, self.predict(docs))
-        except Exception as e:  # spaCy's contract: the handler decides
+            named = self.predict(docs)
+        except Exception as e:
             if len(docs) == 1:
                 error_handler(self.name, self, docs, e)
-                return
-            for doc in docs:
-                yield from self._annotate([doc], error_handler)
+            else:
+                for doc in docs:
+                    yield from self._predict_each([doc], error_handler)
         else:
-            yield from docs
+            yield from zip(docs, named)
 
     def predict(self, docs: Sequence[Doc]) -> List[List[Named]]:
         """Ask the student about documents, changing nothing.
 
         docs (Sequence[Doc]): Documents.
         RETURNS (List[List[Named]]): For each document, all answers about it.
-        RAISES (ValueError): U010, if there are no labels to ask for.
+        RAISES (ValueError): U010, if there are no labels to ask for; U017, if those of
+            a document can't be read; U019, if the student miscounts.
         """
         asked: List[Tuple[int, Any, List[str], List[str]]] = []
         for number, doc in enumerate(docs):
@@ -257,6 +274,8 @@ class UniNER(Pipe):
                 for label, phrases in types.items()
                 for phrase in phrases
             ]
+            if not pairs:
+                continue
             labels, phrases = [p[0] for p in pairs], [p[1] for p in pairs]
             windows = make_windows(
                 doc,
@@ -267,7 +286,7 @@ class UniNER(Pipe):
             asked += [(number, window, labels, phrases) for window in windows]
         questions = [(window.text, phrases) for _, window, _, phrases in asked]
         answers = self.student(questions) if questions else []
-        found, expected = sum(map(len, answers)), sum(len(p) for _, p in questions)
+        found, expected = [len(row) for row in answers], [len(p) for _, p in questions]
         if found != expected:
             raise ValueError(Errors.U019.format(found=found, expected=expected))
         named: List[List[Named]] = [[] for _ in docs]
@@ -327,17 +346,21 @@ class UniNER(Pipe):
     def _state(self) -> Dict[str, Any]:
         return {
             "labels": self.types,
-            "configured": self._configured,
             "threshold": self.threshold,
+            "configured": {
+                "labels": self._configured[0],
+                "threshold": self._configured[1],
+            },
         }
 
     def _restore(self, saved: Any, where: object) -> None:
-        """Take saved labels, unless the config was given others when loading."""
+        """Take what was saved, unless the config was given something else when loading."""
         try:
-            known = (saved["configured"], _as_config_mangles(saved["configured"]))
-            if self._configured in known:
+            configured = saved["configured"]
+            written = _through_config(configured["labels"])
+            if self._configured[0] in (configured["labels"], written):
                 self._types = read_labels(saved["labels"])
-                self._configured = saved["configured"]
+            if self._configured[1] == configured["threshold"]:
                 self.threshold = saved["threshold"]
             _check_threshold(self.threshold, self.labels)
         except (KeyError, TypeError, AttributeError, ValueError) as e:
@@ -353,7 +376,9 @@ class UniNER(Pipe):
         """Restore labels and thresholds.
 
         data (bytes): What `to_bytes` gave.
+        exclude (Iterable[str]): "labels" to leave them as they are.
         RETURNS (UniNER): The component.
+        RAISES (ValueError): U018, if what was saved can't be read.
         """
         saved = srsly.msgpack_loads(data)
         if "labels" in saved and "labels" not in exclude:
@@ -376,11 +401,17 @@ class UniNER(Pipe):
         """Restore labels and thresholds from a folder.
 
         path (Union[str, Path]): The folder.
+        exclude (Iterable[str]): "labels" to leave them as they are.
         RETURNS (UniNER): The component.
+        RAISES (ValueError): U018, if what was saved can't be read.
         """
         file = util.ensure_path(path) / "labels.json"
         if file.exists() and "labels" not in exclude:
-            self._restore(srsly.read_json(file), file)
+            try:
+                saved = srsly.read_json(file)
+            except ValueError as e:
+                raise ValueError(Errors.U018.format(path=file, reason=e)) from e
+            self._restore(saved, file)
         return self
 
 
@@ -389,7 +420,8 @@ def read_labels(labels: Any) -> Dict[str, List[str]]:
 
     labels (Labels): A list of labels, or a mapping of label to phrase(s).
     RETURNS (Dict[str, List[str]]): Label -> phrases, in order.
-    RAISES (ValueError): U011 for a label, U002 or U016 for a phrase, that can't be used.
+    RAISES (ValueError): U011 or U020 for a label, U002, U016 or U020 for a phrase, that
+        can't be used.
     """
     if isinstance(labels, str):
         labels = [labels]
@@ -401,13 +433,14 @@ def read_labels(labels: Any) -> Dict[str, List[str]]:
             raise ValueError(
                 Errors.U011.format(limit=MAX_LABEL_CHARS, label=_short(label))
             )
+        check_unicode(label)
         if "${" in label:
             raise ValueError(Errors.U020.format(label=label))
         if label in out:
             warnings.warn(Warnings.U101.format(label=label), stacklevel=3)
             continue
-        listed = [phrases] if isinstance(phrases, str) else list(phrases or ())
-        if not listed:
+        listed = [phrases] if isinstance(phrases, str) else phrases
+        if not isinstance(listed, (list, tuple)) or not listed:
             raise ValueError(Errors.U016.format(label=label))
         for phrase in listed:
             check_type(phrase)
@@ -417,13 +450,14 @@ def read_labels(labels: Any) -> Dict[str, List[str]]:
     return out
 
 
-def _as_config_mangles(types: Dict[str, List[str]]) -> Dict[str, List[str]]:
+def _through_config(labels: Labels) -> Any:
     """What comes back when labels are written to a config file and read again:
-    every `$` is doubled (thinc.config and confection 1.3)."""
-    return {
-        label.replace("$", "$$"): [phrase.replace("$", "$$") for phrase in phrases]
-        for label, phrases in types.items()
-    }
+    a `$` is doubled, and keys with `=`, `:` or `#` are cut."""
+    try:
+        text = Config({"uniner": {"labels": labels}}).to_str()
+        return Config().from_str(text, interpolate=False)["uniner"].get("labels", {})
+    except (ValueError, KeyError):
+        return labels
 
 
 def _make_spans(doc: Doc, candidates: Sequence[Candidate]) -> List[Span]:

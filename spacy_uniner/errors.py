@@ -54,7 +54,7 @@ class Errors(metaclass=ErrorsWithCodes):
     )
     U017 = "The types for one document (`doc.user_data[{key!r}]`, or the context of `as_tuples`) must be labels, got {found!r}: a list of strings or a mapping of label to phrases."
     U018 = "Can't read the labels saved in {path}: {reason}. Save the pipeline again, or pass `labels` when loading."
-    U019 = "The student gave {found} answers to {expected} questions. A student answers each passage with one Answer per type, in order."
+    U019 = "The student gave {found} answers to {expected} questions, passage by passage. A student answers each passage with one Answer per type, in order."
     U020 = (
         "A label or type can't hold `${{`, got {label!r}: a saved pipeline's config "
         "would read it as a variable. Write it another way."
@@ -80,14 +80,17 @@ class Errors(metaclass=ErrorsWithCodes):
     U039 = "`{setting}` counts {unit} and must be at least {least}, got {found!r}."
     U040 = "The file {file} of {path!r} has another SHA-256 than its manifest: expected {expected}, found {found}. Get the checkpoint again."
     U041 = "The tokenizer of {path!r} can't be read: {problem}. Get the checkpoint again; it needs `tokenizer.json` or `tokenizer.model` (and then the package sentencepiece)."
+    U042 = "A passage of {passage} tokens and an answer of {answer} do not fit the {positions} positions of the checkpoint. Lower `max_passage_tokens` or `max_new_tokens`."
+    U043 = 'There is no device {device!r} on this machine: {reason}. Choose another, or "auto".'
+    U044 = "`empty_bound` is a probability and must lie in [0, 1], got {found!r}."
     # ---- visual
     U050 = "A colour must be written as #RGB, #RRGGBB or #RRGGBBAA, got {colour!r} for label {label!r}."
     # ---- command line
     U060 = "Can't read {path!r}: {reason}."
     U061 = "Can't write {path!r}: its ending must be one of {allowed}."
     U062 = 'Line {line} of {path!r} is not a JSON object with a string under "text": {found}.'
+    U063 = "Can't write {path!r}: its folder does not exist. Make it first."
     # ---- training
-    U080 = "{path} has no {what}. {remedy}"
-    U081 = "Row {row} of {path} is not a conversation: {problem}."
+    U081 = "Conversation {row!r} can't be trained on: {problem}. Questions read: What describes TYPE in the text?"
     U082 = "The loss is {loss} at step {step}. Training stops; the last good checkpoint is {checkpoint}."
     U083 = "The run in {path} was started with another {what}: {found!r} there, {expected!r} now. Use a new folder, or the old settings."

@@ -25,7 +25,8 @@ class Mention:
 
     text (str): The string, as it was answered.
     probability (float): Product of the probabilities of its pieces, from its
-        opening to its closing quote; 1.0 where a student tells none.
+        opening to its closing quote, each among the pieces that could legally come
+        (verbatim copies), or among all (no constraint); 1.0 where a student tells none.
     """
 
     text: str
@@ -40,7 +41,8 @@ class Answer:
     p_empty (float): Probability of the empty list; 0.0 where a student tells none.
     unreadable (int): Items of the answer that were no strings, or the whole of it.
     truncated (int): 1 if the answer was cut, with an unfinished item dropped.
-    certified (bool): Whether it surely equals plain greedy decoding.
+    certified (bool): Whether, up to the close of the list, it equals plain greedy
+        decoding over the whole vocabulary.
     text (str): The answer, raw.
     """
 

@@ -10,7 +10,7 @@ import hashlib
 import html
 import re
 from pathlib import Path
-from typing import Any, Dict, Iterable, List, Mapping, Optional, Union
+from typing import Any, Dict, Iterable, List, Mapping, Optional, Tuple, Union
 
 from spacy import displacy
 from spacy.tokens import Doc
@@ -79,20 +79,49 @@ def render(
 
 
 def save_page(
-    docs: Union[Doc, Iterable[Doc]], path: Union[str, Path], **settings: Any
+    docs: Union[Doc, Iterable[Doc]],
+    path: Union[str, Path],
+    *,
+    style: str = "ent",
+    spans_key: str = "uniner",
+    colours: Optional[Mapping[str, str]] = None,
+    scores: bool = True,
 ) -> None:
-    """Write an HTML page.
+    """Write an HTML page. For settings and errors see `render`.
 
     docs (Union[Doc, Iterable[Doc]]): What to show.
     path (Union[str, Path]): The file; written whole or not at all.
-    **settings: As in `render`.
     """
+    page = render(
+        docs,
+        style=style,
+        spans_key=spans_key,
+        colours=colours,
+        scores=scores,
+        page=True,
+        jupyter=False,
+    )
     target = Path(path)
     partial = target.with_name(target.name + ".tmp")
-    partial.write_text(
-        render(docs, page=True, jupyter=False, **settings), encoding="utf8"
-    )
+    partial.write_text(page, encoding="utf8")
     partial.replace(target)
+
+
+def span_scores(
+    doc: Doc, spans_key: str = "uniner"
+) -> Dict[Tuple[int, int, str], float]:
+    """Look up the probabilities of spans.
+
+    doc (Doc): An annotated document.
+    spans_key (str): Where the spans are.
+    RETURNS (Dict[Tuple[int, int, str], float]): (start, end, label) -> probability;
+        start and end in tokens.
+    """
+    if spans_key not in doc.spans:
+        return {}
+    group = doc.spans[spans_key]
+    keys = [(span.start, span.end, span.label_) for span in group]
+    return dict(zip(keys, group.attrs.get("scores", ())))
 
 
 def _spans(doc: Doc, style: str, spans_key: str) -> List[Any]:
@@ -112,18 +141,9 @@ def _palette(labels: Iterable[str], given: Mapping[str, str]) -> Dict[str, str]:
     return palette
 
 
-def _score_of(doc: Doc, spans_key: str) -> Dict[Any, float]:
-    """Probability by (start, end, label)."""
-    if spans_key not in doc.spans:
-        return {}
-    group = doc.spans[spans_key]
-    keys = [(span.start, span.end, span.label_) for span in group]
-    return dict(zip(keys, group.attrs.get("scores", ())))
-
-
 def _parse(doc: Doc, style: str, spans_key: str, scores: bool) -> Dict[str, Any]:
     """What displaCy's manual mode takes, with all but the text escaped."""
-    known = _score_of(doc, spans_key) if scores else {}
+    known = span_scores(doc, spans_key) if scores else {}
     items = []
     for span in _spans(doc, style, spans_key):
         score = known.get((span.start, span.end, span.label_))

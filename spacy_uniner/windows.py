@@ -43,7 +43,7 @@ def make_windows(
     count_tokens (Callable[[str], int]): Length of a text in the student's tokens.
     max_tokens (int): Longest passage, in the student's tokens.
     overlap (int): What neighbours share at least, in the student's tokens, as far
-        as units allow.
+        as units allow; half a window at most.
     RETURNS (List[Passage]): Passages that together cover all but blank text;
         none for a blank document.
     """
@@ -54,6 +54,7 @@ def make_windows(
     if len(text.encode("utf8")) <= max_tokens or count_tokens(text) <= max_tokens:
         return [Passage(text, 0)]
     units = _make_units(doc, count_tokens, max_tokens)
+    overlap = min(overlap, max_tokens // 2)  # or windows would hardly advance
     passages: List[Passage] = []
     first = 0
     while first < len(units):
@@ -61,8 +62,9 @@ def make_windows(
         if last < len(units):
             last = _back_to_sentence(units, first, last)
         start, end = units[first].start, units[last - 1].end
-        if text[start:end].strip():
-            passages.append(Passage(text[start:end], start))
+        read = text[start:end].removesuffix(" ")  # the blank was not measured
+        if read.strip():
+            passages.append(Passage(read, start))
         if last >= len(units):
             break
         first = _step_back(units, first, last, overlap)
@@ -76,12 +78,14 @@ def _make_units(
     sizes: Dict[str, int] = {}
     units: List[Unit] = []
     has_sentences = doc.has_annotation("SENT_START")
-    opens = True
+    opens, blank = True, ""
     for token in doc:
-        written = token.text_with_ws
-        if written not in sizes:
-            sizes[written] = count_tokens(written)
-        start, size = token.idx, sizes[written]
+        # a blank belongs to the piece that follows it
+        read, written = blank + token.text, token.text_with_ws
+        blank = token.whitespace_
+        if read not in sizes:
+            sizes[read] = count_tokens(read)
+        start, size = token.idx, sizes[read]
         opens = bool(token.is_sent_start) if has_sentences else opens
         if size <= max_tokens:
             units.append(Unit(start, start + len(written), size, opens))

@@ -68,6 +68,7 @@ def test_cli_writes_every_output(tmp_path, ending):
         (["annotate", TEXT, "--labels", ","], "U010"),
         (["annotate", TEXT, "--labels", "a", "--threshold", "2"], "U012"),
         (["annotate", TEXT, "--labels", "a", "--output", "x.csv"], "U061"),
+        (["annotate", TEXT, "--labels", "a", "--output", "/no/such/x.html"], "U063"),
         (["annotate", TEXT, "--labels", "a", "--model", "nothing"], "U030"),
         (["prompt", "X", "person", "--template", "vicuna"], "U001"),
         (["info", "--model", "no/such"], "U030"),
@@ -81,6 +82,18 @@ def test_cli_errors_are_one_line_and_an_exit_code(arguments, code):
     assert result.returncode in (1, 2)
     assert code in result.stderr
     assert "Traceback" not in result.stderr
+
+
+def test_cli_table_shows_any_text_as_it_is(capsys):
+    from spacy_uniner.cli import _print_tables
+
+    nlp = spacy.blank("en")
+    doc = nlp.make_doc("see [/etc/hosts] and \x1b[31m now")
+    doc.ents = [doc.char_span(4, 16, label="[red]"), doc[-2:-1]]
+    doc.spans["uniner"] = []
+    _print_tables([doc])
+    shown = capsys.readouterr().out
+    assert "[/etc/hosts]" in shown and "[red]" in shown and "\x1b" not in shown
 
 
 def test_cli_bad_row_names_line_and_file(tmp_path):

@@ -12,6 +12,7 @@ from spacy.tokens import Doc, DocBin
 from spacy.training import Example
 
 from spacy_uniner.component import USER_DATA_KEY, UniNER, read_labels
+from spacy_uniner.types import Answer
 
 TEXT = "Ada Byron of London met Charles Babbage."
 ANSWERS = {
@@ -188,12 +189,10 @@ def test_component_one_bad_document_costs_no_other(make_nlp):
     failed = []
     nlp.set_error_handler(lambda name, proc, docs, e: failed.extend(docs))
     student = nlp.get_pipe("uniner").student
-    answer = student._answer
     student.__class__ = type("Bad", (type(student),), {"__call__": _fail_on_bad})
     docs = list(nlp.pipe([TEXT, "bad text", TEXT]))
     assert [len(d.ents) for d in docs] == [3, 3]
     assert [d.text for d in failed] == ["bad text"]
-    assert answer
 
 
 def _fail_on_bad(self, questions):
@@ -202,11 +201,12 @@ def _fail_on_bad(self, questions):
     return [[self._answer(t) for t in types] for _, types in questions]
 
 
-def test_component_counts_answers(make_nlp):
+@pytest.mark.parametrize("short", [[[]], [], [[Answer()] * 3]])
+def test_component_counts_answers(make_nlp, short):
     nlp = make_nlp(ANSWERS)
     student = nlp.get_pipe("uniner").student
     student.__class__ = type(
-        "Short", (type(student),), {"__call__": lambda self, q: [[]]}
+        "Short", (type(student),), {"__call__": lambda self, q: short}
     )
     with pytest.raises(ValueError, match="U019"):
         nlp(TEXT)
@@ -227,7 +227,9 @@ LABELS = st.text(
 @settings(max_examples=60, deadline=None)
 @given(
     st.lists(
-        LABELS.filter(lambda s: s.strip() and "${" not in s), min_size=1, unique=True
+        LABELS.filter(lambda s: s.strip() and "${" not in s),
+        min_size=1,
+        unique=True,
     )
 )
 def test_component_labels_survive_disk(tmp_path_factory, labels):
@@ -257,9 +259,70 @@ def test_component_added_labels_survive_and_config_wins(make_nlp, tmp_path):
     assert other.get_pipe("uniner").labels == ("x",)
 
 
-def test_component_damaged_labels_file(make_nlp, tmp_path):
+@pytest.mark.parametrize(
+    "labels",
+    [
+        {"ORG:GOV": "government"},
+        {"A=B": "x", "#tag": ["y", "z"]},
+        {"[x]": "x", "; c": "d"},
+        {" a": "x"},
+        {"$A": "x$y"},
+        ["$CITY", "$$"],
+    ],
+)
+def test_component_labels_that_a_config_file_would_change_survive(
+    make_nlp, tmp_path, labels
+):
+    nlp = make_nlp(ANSWERS, labels=labels)
+    types = nlp.get_pipe("uniner").types
+    for round_trip in ("one", "two", "three"):
+        nlp.to_disk(tmp_path / round_trip)
+        nlp = spacy.load(tmp_path / round_trip)
+        assert nlp.get_pipe("uniner").types == types
+
+
+def test_component_threshold_given_when_loading_wins(make_nlp, tmp_path):
+    nlp = make_nlp(ANSWERS, threshold=0.1)
+    nlp.get_pipe("uniner").threshold = 0.2
+    nlp.to_disk(tmp_path)
+    assert spacy.load(tmp_path).get_pipe("uniner").threshold == 0.2
+    other = spacy.load(tmp_path, config={"components.uniner.threshold": 0.9})
+    assert other.get_pipe("uniner").threshold == 0.9
+
+
+def test_component_asks_no_more_documents_at_once_than_its_batch_size(make_nlp):
+    nlp = make_nlp(ANSWERS, batch_size=3)
+    sizes = []
+    component = nlp.get_pipe("uniner")
+    predict = component.predict
+    component.predict = lambda docs: sizes.append(len(docs)) or predict(docs)
+    assert len(list(nlp.pipe([TEXT] * 10))) == 10
+    assert sizes == [3, 3, 3, 1]
+
+
+def test_component_failure_while_writing_counts_nothing_twice(make_nlp):
+    nlp = make_nlp(ANSWERS)
+    failed = []
+    nlp.set_error_handler(lambda name, proc, docs, e: failed.extend(docs))
+    bad = nlp.make_doc(TEXT)
+    bad.user_data[USER_DATA_KEY] = {"\ud800": "person"}
+    docs = list(nlp.pipe([nlp.make_doc(TEXT), bad, nlp.make_doc(TEXT)]))
+    assert failed == [bad]
+    assert [d._.uniner["uniner"]["aligned"] for d in docs] == [3, 3]
+    assert nlp.get_pipe("uniner").ledger["aligned"] == 6
+
+
+def test_component_no_labels_for_one_document_asks_nothing(make_nlp):
+    nlp = make_nlp(ANSWERS)
+    doc = nlp.make_doc(TEXT)
+    doc.user_data[USER_DATA_KEY] = []
+    assert nlp(doc).ents == ()
+
+
+@pytest.mark.parametrize("text", ['{"labels": 3}', '{"lab', "[]"])
+def test_component_damaged_labels_file(make_nlp, tmp_path, text):
     make_nlp(ANSWERS).to_disk(tmp_path)
-    (tmp_path / "uniner" / "labels.json").write_text('{"labels": 3}')
+    (tmp_path / "uniner" / "labels.json").write_text(text)
     with pytest.raises(ValueError, match="U018"):
         spacy.load(tmp_path)
 

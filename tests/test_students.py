@@ -1,9 +1,11 @@
 """Students: loading, refusing, copying, batching; on a tiny LLaMA made here."""
 
+import hashlib
 import json
 import multiprocessing
 import pickle
 import shutil
+import textwrap
 import warnings
 from pathlib import Path
 
@@ -122,7 +124,7 @@ def write_slowly(student, passage, entity_type):
 
 
 def test_tree_answers_equal_those_written_one_token_at_a_time():
-    student = make_student("mini")
+    student = make_student("mini", empty_bound=0.5)
     rows = (Path(__file__).parent / "data" / "passages.jsonl").read_text(
         encoding="utf8"
     )
@@ -137,6 +139,14 @@ def test_tree_answers_equal_those_written_one_token_at_a_time():
             assert answer.text == slow
             named += len(answer.mentions)
     assert named > 5
+
+
+@pytest.mark.parametrize("bound,named", [(0.0, 0), (1.0, 3)])
+def test_tree_dial_between_precision_and_recall(bound, named):
+    student = make_student("mini", empty_bound=bound)
+    [row] = student([QUESTIONS[0]])
+    assert sum(bool(answer.mentions) for answer in row) == named
+    assert not any(a.certified and a.mentions and a.p_empty > 0.5 for a in row)
 
 
 def test_tree_of_five_hundred_types():
@@ -163,7 +173,7 @@ def test_greedy_path_of_other_tokenizers_equals_the_reference(tiny):
 
 def test_student_certified_answers_equal_the_reference():
     """A certificate says: plain greedy decoding gives the same."""
-    student = make_student("mini")
+    student = make_student("mini", empty_bound=0.5)
     questions = [
         (p, ["person", "organization", "location", "disease"]) for p, _ in QUESTIONS[:1]
     ]
@@ -198,6 +208,8 @@ def test_student_that_does_not_end_is_cut_and_told():
         ({"tokens_per_batch": 0}, "U039"),
         ({"max_new_tokens": 0}, "U039"),
         ({"max_passage_tokens": 0}, "U039"),
+        ({"max_passage_tokens": 4000}, "U042"),
+        ({"empty_bound": 1.5}, "U044"),
     ],
 )
 def test_student_refuses_bad_settings_before_loading(settings, code):
@@ -271,8 +283,20 @@ def _garble_tokenizer(folder):
 
 
 def _flip_bit(folder):
-    manifest = {"model.safetensors": "0" * 64}
+    """safetensors itself does not notice."""
+    data = bytearray((folder / "model.safetensors").read_bytes())
+    manifest = {"model.safetensors": hashlib.sha256(data).hexdigest()}
     (folder / "manifest.json").write_text(json.dumps(manifest))
+    data[-1] ^= 1
+    (folder / "model.safetensors").write_bytes(data)
+
+
+def _manifest_of_another(folder):
+    (folder / "manifest.json").write_text(json.dumps({"gone.bin": "0" * 64}))
+
+
+def _config_list(folder):
+    (folder / "config.json").write_text("[]")
 
 
 @pytest.mark.parametrize(
@@ -291,6 +315,8 @@ def _flip_bit(folder):
         (_forget_marker, "U033.*<q>"),
         (_garble_tokenizer, "U041"),
         (_flip_bit, "U040"),
+        (_manifest_of_another, "U040.*no file"),
+        (_config_list, "U031"),
     ],
 )
 def test_student_damaged_checkpoints_give_clear_errors(tiny, tmp_path, damage, code):
@@ -321,6 +347,12 @@ def find_checkpoint_licence(name, folder):
     from dataclasses import replace
 
     return replace(find_checkpoint(str(folder)), name=name).licence
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_student_on_a_device_that_is_not_there_says_so(tiny):
+    with pytest.raises(ValueError, match="U043.*cuda"):
+        make_student(tiny, device="cuda")(QUESTIONS[:1])
 
 
 def test_student_loads_late_and_drops_weights_when_pickled(tiny):
@@ -378,8 +410,8 @@ def test_student_device_and_dtype_follow_the_machine():
 def test_student_threads_share_one_model(tiny):
     from concurrent.futures import ThreadPoolExecutor
 
-    student = make_student(tiny)
-    expected = texts(student(QUESTIONS))
+    expected = texts(make_student(tiny)(QUESTIONS))
+    student = make_student(tiny)  # cold: the threads race to load it
     with ThreadPoolExecutor(8) as pool:
         for found in pool.map(lambda _: texts(student(QUESTIONS)), range(8)):
             assert found == expected
@@ -461,10 +493,12 @@ def test_copying_finds_every_mention_of_real_passages():
         encoding="utf8"
     )
     asked = spelled = 0
-    for line in rows.splitlines():
+    for number, line in enumerate(rows.splitlines()):
         row = json.loads(line)
-        guide = CODER.guide(row["text"])
-        for mention, *_ in row["entities"]:
+        # every other one wrapped: a line break is an escape, and must not eat a letter
+        text = "\n".join(textwrap.wrap(row["text"], 60)) if number % 2 else row["text"]
+        guide = CODER.guide(text)
+        for mention in {m for m, *_ in row["entities"] if m in text}:
             asked += 1
             spelled += bool(CODER.mention(mention, guide))
     assert asked > 100

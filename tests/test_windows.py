@@ -14,7 +14,7 @@ SENTENCES.add_pipe("sentencizer")
 
 
 def count(text: str) -> int:
-    return len(text.encode("utf8")) // 3 + 1
+    return len(text.encode("utf8"))
 
 
 def windows_of(doc: Doc, max_tokens: int = 20, overlap: int = 5):
@@ -39,7 +39,9 @@ def test_windows_short_text_is_one_passage():
 def test_windows_cover_and_fit(text, max_tokens, overlap):
     doc = NLP.make_doc(text)
     covered = set()
-    for passage in windows_of(doc, max_tokens, overlap):
+    windows = windows_of(doc, max_tokens, overlap)
+    for passage in windows:
+        assert count(passage.text) <= max_tokens
         assert text[passage.start : passage.start + len(passage.text)] == passage.text
         covered.update(range(passage.start, passage.start + len(passage.text)))
     assert all(i in covered for i, c in enumerate(text) if not c.isspace())
@@ -49,7 +51,7 @@ def test_windows_cut_at_sentences_and_overlap():
     doc = SENTENCES(
         "Ada Byron wrote it all. Charles Babbage built none of it. She was first, he said."
     )
-    windows = windows_of(doc, max_tokens=26, overlap=4)
+    windows = windows_of(doc, max_tokens=60, overlap=12)
     assert len(windows) > 1
     assert windows[0].text.rstrip().endswith(".")
     first_end = windows[0].start + len(windows[0].text)
@@ -65,7 +67,12 @@ def test_windows_cut_inside_a_token_longer_than_a_window(text):
     assert windows[-1].start + len(windows[-1].text) == len(text)
 
 
+def test_windows_with_an_overlap_as_long_as_a_window_still_advance():
+    doc = NLP.make_doc("word " * 2000)
+    assert len(windows_of(doc, max_tokens=100, overlap=100)) < 250
+
+
 def test_windows_of_a_million_characters():
     doc = NLP.make_doc("Ada Byron wrote it all down. " * 30000)
     windows = windows_of(doc, max_tokens=256, overlap=32)
-    assert windows[-1].start + len(windows[-1].text) == len(doc.text)
+    assert windows[-1].start + len(windows[-1].text) == len(doc.text.rstrip())

@@ -2,30 +2,27 @@
 
 Each (passage, type) is asked; strings are normalized as the official script does
 and compared as sets. Writes one JSON file with the figures, the command and the
-versions, after every set, so that a run that is stopped loses nothing.
+versions, after every set, so that a run that is stopped leaves what it had.
 
     python -m training.evaluate --data DIR --model mini --out results.json \\
         --zero-shot crossner_ai mit_movie --in-domain wnut17 bc5cdr
-
-SOURCE: universal-ner/universal-ner 844e0e1, src/eval/evaluate.py (normalization).
 """
 
 import argparse
 import json
 import os
 import platform
-import re
-import string
 import sys
 import time
 from importlib.metadata import version
 from pathlib import Path
-from typing import Dict, List, Set, Tuple
+from typing import Dict, List, Set
 
 from tqdm import tqdm
 
 from spacy_uniner.students.local import LocalStudent, make_local_student
 
+from .scoring import f1, normalize
 from .sets import Labelled, read_set, set_types
 
 DROPPED = {
@@ -34,13 +31,6 @@ DROPPED = {
 }  # no type that one could ask for; the paper drops them too
 PACKAGES = ("torch", "transformers", "tokenizers", "spacy")
 RATE_TYPES = ["person", "organization", "location", "product", "event"]
-_DROP = str.maketrans("", "", string.punctuation)
-_ARTICLES = re.compile(r"\b(a|an|the)\b")
-
-
-def normalize(mention: str) -> str:
-    """RETURNS (str): A mention as the official script compares it."""
-    return " ".join(_ARTICLES.sub(" ", mention.lower().translate(_DROP)).split())
 
 
 def score_set(
@@ -72,29 +62,22 @@ def score_set(
                 certified += answer.certified
     for shared, in_gold, in_found in by_type.values():
         hits, n_gold, n_found = hits + shared, n_gold + in_gold, n_found + in_found
-    precision, recall, f1 = _f1(hits, n_gold, n_found)
+    precision, recall, score = f1(hits, n_gold, n_found)
     questions = len(passages) * len(types)
     return {
-        "f1": f1,
+        "f1": score,
         "precision": precision,
         "recall": recall,
         "passages": len(passages),
         "types": len(types),
         "certified": round(certified / questions, 4),
         "seconds": round(time.perf_counter() - start, 1),
-        "f1_by_type": {t: _f1(*c)[2] for t, c in by_type.items()},
+        "f1_by_type": {t: f1(*c)[2] for t, c in by_type.items()},
     }
 
 
 def _as_set(mentions: List[str]) -> Set[str]:
     return {normalize(mention) for mention in mentions}
-
-
-def _f1(hits: int, n_gold: int, n_found: int) -> Tuple[float, float, float]:
-    precision = hits / n_found if n_found else 0.0
-    recall = hits / n_gold if n_gold else 0.0
-    f1 = 2 * precision * recall / (precision + recall) if hits else 0.0
-    return round(100 * precision, 2), round(100 * recall, 2), round(100 * f1, 2)
 
 
 def measure_rate(student: LocalStudent, passages: List[Labelled]) -> Dict[str, float]:

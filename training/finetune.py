@@ -254,6 +254,7 @@ class Run:
             dtype="bfloat16",
             architectures=["LlamaForCausalLM"],
             template=self.settings.template,
+            max_passage_tokens=max(self.shape.passage) - 2,
         )
         config.save_pretrained(folder)
         for name in ("tokenizer.json", "tokenizer_config.json"):

@@ -14,6 +14,7 @@ from typing import Dict, Iterator, List, NamedTuple, Optional, Sequence, Tuple
 
 import numpy as np
 
+from spacy_uniner.errors import Errors
 from spacy_uniner.students.coding import Coder
 from spacy_uniner.students.copying import (
     SYNTAX_PIECES,
@@ -143,6 +144,7 @@ def pack_conversation(
     counts (Counts): Added to.
     RETURNS (Optional[Tuple[Tuple[int, int], Row]]): Its bucket (P, n_windows) and
         the row; None if nothing is left to train on.
+    RAISES (ValueError): U081, if a question is not one.
     """
     turns = row["conversations"]
     passage = turns[0]["value"][len("Text: ") :]
@@ -156,7 +158,11 @@ def pack_conversation(
     branches = []
     for asked, answered in zip(turns[2::2], turns[3::2]):
         counts.questions += 1
-        question = coder.question(QUESTION.fullmatch(asked["value"])[1])
+        found = QUESTION.fullmatch(asked["value"])
+        if found is None:
+            problem = f"{asked['value'][:80]!r} asks for no type"
+            raise ValueError(Errors.U081.format(row=row.get("id"), problem=problem))
+        question = coder.question(found[1])
         mentions = [coder.mention(m, guide) for m in json.loads(answered["value"])]
         if not all(mentions):
             counts.unspelled += 1

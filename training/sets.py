@@ -32,7 +32,6 @@ class Labelled:
     mentions (Dict[str, List[str]]): Type -> its mentions, verbatim, in order of
         appearance, none twice. An empty list says that the type is absent.
     complete (bool): Whether other types of the same set are surely absent.
-    tokens (Optional[List[str]]): The tokens, where the set is tokenized.
     """
 
     text: str

@@ -7,6 +7,7 @@ checkpoints; nothing of prompts beyond the name of the template.
 import hashlib
 import importlib.util
 import json
+import os
 import re
 import warnings
 from dataclasses import dataclass
@@ -74,6 +75,18 @@ class Checkpoint:
         return None
 
 
+_loaded_in: Optional[int] = None  # the process that loaded weights first
+
+
+def refuse_forks() -> None:
+    """Stop in a child that was forked after torch had worked: there it hangs.
+
+    RAISES (RuntimeError): U035, in such a child.
+    """
+    if _loaded_in not in (None, os.getpid()):
+        raise RuntimeError(Errors.U035.format(parent=_loaded_in, child=os.getpid()))
+
+
 def find_checkpoint(name: str, *, hub: bool = False) -> Checkpoint:
     """Find a checkpoint without loading it.
 
@@ -93,8 +106,9 @@ def find_checkpoint(name: str, *, hub: bool = False) -> Checkpoint:
     except ValueError as e:
         reason = f"its config.json is no JSON ({e})"
         raise ValueError(Errors.U030.format(path=name, reason=reason)) from None
-    if config.get("model_type") != "llama":
-        raise ValueError(Errors.U031.format(path=name, found=config.get("model_type")))
+    kind = config.get("model_type") if isinstance(config, dict) else None
+    if kind != "llama":
+        raise ValueError(Errors.U031.format(path=name, found=kind))
     if not any(path.glob("*.safetensors")):
         raise ValueError(
             Errors.U030.format(path=name, reason="it has no *.safetensors")
@@ -131,7 +145,9 @@ def verify(checkpoint: Checkpoint) -> None:
     if not manifest.exists():
         return
     for file, expected in json.loads(manifest.read_text(encoding="utf8")).items():
-        found = hashlib.sha256((checkpoint.path / file).read_bytes()).hexdigest()
+        path = checkpoint.path / file
+        exists = path.is_file()
+        found = hashlib.sha256(path.read_bytes()).hexdigest() if exists else "no file"
         if found != expected:
             raise ValueError(
                 Errors.U040.format(
@@ -180,15 +196,18 @@ def load_model(checkpoint: Checkpoint, *, device: str, dtype: str) -> Any:
     dtype (str): "auto", "float32", "bfloat16" or "float16".
     RETURNS (LlamaForCausalLM): The model, in evaluation mode.
     RAISES (ValueError): U032, if tensors are missing, mismatched or unreadable;
-        U037, if they give logits that are not finite.
+        U037, if they give logits that are not finite; U040, if a file differs from the
+        manifest; U043, if there is no such device. (ImportError): U038.
     """
     import torch
     from safetensors import SafetensorError
     from transformers import LlamaForCausalLM
     from transformers.utils import logging as transformers_logging
 
-    verify(checkpoint)
+    global _loaded_in
     target = choose_device(device)
+    verify(checkpoint)
+    _loaded_in = os.getpid()
     kind = choose_dtype(dtype, target)
     options: Dict[str, Any] = {
         "dtype": kind,
@@ -212,6 +231,8 @@ def load_model(checkpoint: Checkpoint, *, device: str, dtype: str) -> Any:
             checkpoint.path, output_loading_info=True, **options
         )
         model, info = loaded
+    except torch.OutOfMemoryError:
+        raise
     except (SafetensorError, RuntimeError, OSError, ValueError) as e:
         problem = str(e).split("\n")[0]
         raise ValueError(
@@ -241,12 +262,20 @@ def choose_device(device: str) -> "TorchDevice":
 
     device (str): "auto" follows spaCy's choice of GPU, then takes CUDA if there is one.
     RETURNS (torch.device): The device.
+    RAISES (ValueError): U043, if this machine has no such device.
     """
     import torch
     from thinc.api import CupyOps, get_current_ops
 
     if device != "auto":
-        return torch.device(device)
+        found = torch.device(device)
+        if found.type == "cuda" and (found.index or 0) >= torch.cuda.device_count():
+            reason = f"torch {torch.__version__} sees {torch.cuda.device_count()} CUDA devices"
+            raise ValueError(Errors.U043.format(device=device, reason=reason))
+        if found.type == "mps" and not torch.backends.mps.is_available():
+            reason = f"torch {torch.__version__} sees no Metal"
+            raise ValueError(Errors.U043.format(device=device, reason=reason))
+        return found
     if not torch.cuda.is_available():
         return torch.device("cpu")
     # `spacy.prefer_gpu(n)` and `--gpu-id n` set cupy's device, and torch's with it
@@ -266,7 +295,9 @@ def choose_dtype(dtype: str, device: "TorchDevice") -> "TorchDtype":
     if dtype != "auto":
         return getattr(torch, dtype)
     if device.type == "cuda":
-        return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float16
+        with torch.cuda.device(device):
+            native = torch.cuda.is_bf16_supported(including_emulation=False)
+        return torch.bfloat16 if native else torch.float16
     if device.type == "cpu" and _cpu_has_bfloat16():
         return torch.bfloat16
     return torch.float32

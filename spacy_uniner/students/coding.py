@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
 
+MAX_QUESTIONS = 10_000  # questions whose tokens are remembered
 ESCAPE = re.compile(r"\\(?:u[0-9a-f]{4}|.)")  # of JSON
 
 
@@ -77,6 +78,8 @@ class Coder:
 
     def question(self, entity_type: str) -> List[int]:
         """RETURNS (List[int]): Token IDs of the question for a type."""
+        if len(self._questions) > MAX_QUESTIONS:
+            self._questions.clear()
         if entity_type not in self._questions:
             pieces = render_question(entity_type, template=self.template)
             self._questions[entity_type] = self.pieces(pieces)
@@ -87,12 +90,10 @@ class Coder:
         if the tokenizer does not keep list syntax in single pieces."""
         if self.syntax is None:
             return None
-        escaped = " " + escape(passage)
-        encoded = self.tokenizer.encode(escaped, add_special_tokens=False)
+        ids, offsets, escaped = self._escaped(" " + passage)
         cut = {
             i for m in ESCAPE.finditer(escaped) for i in range(m.start() + 1, m.end())
         }
-        offsets = encoded.offsets
         # pieces of one character share its offsets
         can_start = [
             start not in cut
@@ -104,7 +105,7 @@ class Coder:
             end not in cut and (i + 1 == len(offsets) or offsets[i + 1][0] >= end)
             for i, (_, end) in enumerate(offsets)
         ]
-        return CopyGuide(encoded.ids, self.syntax, can_start=can_start, can_end=can_end)
+        return CopyGuide(ids, self.syntax, can_start=can_start, can_end=can_end)
 
     def mention(self, mention: str, guide: CopyGuide) -> List[int]:
         """Spell a mention with the pieces of its passage.
@@ -113,11 +114,29 @@ class Coder:
         guide (CopyGuide): The passage.
         RETURNS (List[int]): Token IDs; empty if it stands at no piece borders.
         """
-        for spelled in (" " + escape(mention), escape(mention)):
-            ids = self.text(spelled)
+        for spelled in (" " + mention, mention):
+            ids, _, _ = self._escaped(spelled)
             if guide.find(ids) >= 0:
                 return ids
         return []
+
+    def _escaped(self, text: str) -> Tuple[List[int], List[Tuple[int, int]], str]:
+        """Tokenize a text as it stands in JSON, cut after every escape: the `n` of a
+        line break must not join the word that follows.
+
+        text (str): Any text.
+        RETURNS (Tuple[List[int], List[Tuple[int, int]], str]): Token IDs, where
+            each stands in the escaped text, and the escaped text.
+        """
+        escaped = escape(text)
+        cuts = [0, *(m.end() for m in ESCAPE.finditer(escaped)), len(escaped)]
+        ids: List[int] = []
+        offsets: List[Tuple[int, int]] = []
+        for start, end in zip(cuts, cuts[1:]):
+            part = self.tokenizer.encode(escaped[start:end], add_special_tokens=False)
+            ids += part.ids
+            offsets += [(start + i, start + j) for i, j in part.offsets]
+        return ids, offsets, escaped
 
     def answer(self, ids: Sequence[int]) -> str:
         """RETURNS (str): The text of an answer, its end left out."""
@@ -131,4 +150,7 @@ class Coder:
         RETURNS (List[Tuple[int, int]]): Start and end of each token, in characters.
         """
         ends = [len(self.answer(ids[:i])) for i in range(len(ids) + 1)]
+        # half a character may decode to more than the whole
+        for i in range(len(ends) - 2, -1, -1):
+            ends[i] = min(ends[i], ends[i + 1])
         return list(zip(ends, ends[1:]))

@@ -7,7 +7,6 @@ in `tree`, or, where nothing can be told of the tokenizer's list syntax, in `gre
 """
 
 import math
-import os
 import re
 import threading
 import warnings
@@ -26,6 +25,7 @@ from .checkpoint import (
     find_checkpoint,
     load_model,
     load_tokenizer,
+    refuse_forks,
     tell_licence,
 )
 from .coding import Coder
@@ -34,6 +34,7 @@ from .tree import Row, Written, write_tree
 
 T = TypeVar("T")
 U = TypeVar("U")
+PROMPT_TOKENS = 128  # tokens kept for template and type
 MAX_QUESTION_TOKENS = 512  # tokens of questions that share a row, if the batch is small
 
 
@@ -46,22 +47,29 @@ def make_local_student(
     device: str = "auto",
     dtype: str = "auto",
     tokens_per_batch: int = 4096,
-    max_passage_tokens: int = 256,
+    max_passage_tokens: Optional[int] = None,
     max_new_tokens: int = 256,
+    empty_bound: Optional[float] = None,
 ) -> "LocalStudent":
-    """Create a student that runs in this process. Nothing is loaded yet.
+    """Create a student that runs in this process. Weights load on the first
+    question; with `hub`, a name that was not downloaded before is downloaded now.
 
     model (str): "mini" for the shipped student, a folder, or a hub name.
     hub (bool): Whether a hub name may be downloaded.
     template (str): Prompt template; "auto" for the one that the checkpoint names.
     device (str): "auto", "cpu", "cuda", "cuda:0", ...
     dtype (str): "auto", "float32", "bfloat16" or "float16".
-    tokens_per_batch (int): Tokens per forward pass, padding included.
-    max_passage_tokens (int): Longest passage, in tokens. Students were trained on
-        passages of up to 256 tokens.
+    tokens_per_batch (int): Tokens of the forward pass that reads passages and types,
+        padding included; the later ones, per mention, are mostly smaller.
+    max_passage_tokens (Optional[int]): Longest passage, in tokens; None for what the
+        checkpoint says, or 256, the length that the paper's students were trained on.
     max_new_tokens (int): Longest answer, in tokens.
+    empty_bound (Optional[float]): The dial between precision and recall: an answer is
+        empty when the probability of that is at least this. 0.5 is the greedy
+        choice; None for what the checkpoint says, fitted on dev data, or 0.5. Only
+        for checkpoints whose mentions are copied by construction.
     RETURNS (LocalStudent): The student.
-    RAISES (ValueError): U001, U030, U031, U034, U039, if a setting is not allowed.
+    RAISES (ValueError): U001, U030, U031, U034, U039, U042, U044, if a setting is not allowed.
     """
     return LocalStudent(
         find_checkpoint(model, hub=hub),
@@ -71,6 +79,7 @@ def make_local_student(
         tokens_per_batch=tokens_per_batch,
         max_passage_tokens=max_passage_tokens,
         max_new_tokens=max_new_tokens,
+        empty_bound=empty_bound,
     )
 
 
@@ -85,19 +94,21 @@ class LocalStudent:
         device: str = "auto",
         dtype: str = "auto",
         tokens_per_batch: int = 4096,
-        max_passage_tokens: int = 256,
+        max_passage_tokens: Optional[int] = None,
         max_new_tokens: int = 256,
+        empty_bound: Optional[float] = None,
     ) -> None:
-        """Check the settings. For their meaning see `make_local_student`."""
-        if template != "auto":
-            get_template(template)
+        """Check the settings. For settings and errors see `make_local_student`."""
         _check(
             "device", device, DEVICES, re.fullmatch(r"auto|cpu|mps|cuda(:\d+)?", device)
         )
         _check("dtype", dtype, DTYPES, dtype in DTYPES)
+        longest = max_passage_tokens
+        if longest is None:
+            longest = checkpoint.config.get("max_passage_tokens", 256)
         for setting, unit, found in (
             ("tokens_per_batch", "tokens", tokens_per_batch),
-            ("max_passage_tokens", "tokens", max_passage_tokens),
+            ("max_passage_tokens", "tokens", longest),
             ("max_new_tokens", "tokens", max_new_tokens),
         ):
             if found < 1:
@@ -109,15 +120,26 @@ class LocalStudent:
         get_template(self.template)
         self.device, self.dtype = device, dtype
         self.tokens_per_batch = tokens_per_batch
-        self.max_passage_tokens = max_passage_tokens
+        positions = checkpoint.config.get("max_position_embeddings", 2048)
+        if longest + max_new_tokens + PROMPT_TOKENS > positions:
+            raise ValueError(
+                Errors.U042.format(
+                    passage=longest, answer=max_new_tokens, positions=positions
+                )
+            )
+        self.max_passage_tokens = longest
         self.max_new_tokens = max_new_tokens
+        if empty_bound is None:
+            empty_bound = checkpoint.config.get("empty_bound", 0.5)
+        if not 0.0 <= empty_bound <= 1.0:
+            raise ValueError(Errors.U044.format(found=empty_bound))
+        self.empty_bound = empty_bound
         self._forget()
 
     def _forget(self) -> None:
         """Be as new: nothing loaded."""
         self._coder: Optional[Coder] = None
         self._model: Any = None
-        self._loaded_in: Optional[int] = None
         self._lock = threading.Lock()
 
     @property
@@ -130,18 +152,11 @@ class LocalStudent:
 
     @property
     def model(self) -> Any:
-        """RETURNS (LlamaForCausalLM): The weights, loaded on first use.
-        RAISES (RuntimeError): U035, in a forked child of the process that loaded them.
-        """
+        """RETURNS (LlamaForCausalLM): The weights, loaded on first use."""
         if self._model is None:
             tell_licence(self.checkpoint)
             self._model = load_model(
                 self.checkpoint, device=self.device, dtype=self.dtype
-            )
-            self._loaded_in = os.getpid()
-        if self._loaded_in != os.getpid():
-            raise RuntimeError(
-                Errors.U035.format(parent=self._loaded_in, child=os.getpid())
             )
         return self._model
 
@@ -154,19 +169,15 @@ class LocalStudent:
 
         questions (Sequence[Question]): Passages, each with its types.
         RETURNS (List[List[Answer]]): For each passage one answer per type, in order.
+        RAISES (ValueError): U032, U033, U037, U040, U041, if the checkpoint is damaged.
+            (RuntimeError): U035 in a forked child of a process that had loaded any
+            checkpoint, U036 if memory can't hold a single passage.
         """
+        refuse_forks()
         with self._lock:
-            guided = self.coder.syntax is not None
-            answers = (
-                self._ask_tree(questions) if guided else self._ask_greedy(questions)
-            )
-        cut = sum(answer.truncated for row in answers for answer in row)
-        if cut:
-            warnings.warn(
-                Warnings.U103.format(truncated=cut, limit=self.max_new_tokens),
-                stacklevel=2,
-            )
-        return answers
+            if self.coder.syntax is not None:
+                return self._ask_tree(questions)
+            return self._ask_greedy(questions)
 
     def _ask_tree(self, questions: Sequence[Question]) -> List[List[Answer]]:
         """Answer with the answer tree: a row per passage, split if it has too many types."""
@@ -182,12 +193,16 @@ class LocalStudent:
             rows,
             [row.width for row in rows],
             lambda batch: write_tree(
-                self.model, batch, max_new_tokens=self.max_new_tokens
+                self.model,
+                batch,
+                max_new_tokens=self.max_new_tokens,
+                empty_bound=self.empty_bound,
             ),
         )
+        self._warn_of_cuts([w for row in written for w in row])
         answers: List[List[Answer]] = [[] for _ in questions]
         for owner, row in zip(owners, written):
-            answers[owner] += [self._read(w) for w in row]
+            answers[owner] += [self._read_guided(w) for w in row]
         return answers
 
     def _ask_greedy(self, questions: Sequence[Question]) -> List[List[Answer]]:
@@ -206,8 +221,15 @@ class LocalStudent:
                 max_new_tokens=self.max_new_tokens,
             ),
         )
+        self._warn_of_cuts(written)
         rest = iter(written)
-        return [[self._read(next(rest)) for _ in types] for _, types in questions]
+        return [[self._read_free(next(rest)) for _ in types] for _, types in questions]
+
+    def _warn_of_cuts(self, written: Sequence[Written]) -> None:
+        cut = sum(not w.finished for w in written)
+        if cut:
+            message = Warnings.U103.format(truncated=cut, limit=self.max_new_tokens)
+            warnings.warn(message, stacklevel=4)
 
     def _in_batches(
         self,
@@ -241,8 +263,34 @@ class LocalStudent:
             at += len(batch)
         return [out[i] for i in range(len(items))]
 
-    def _read(self, written: Written) -> Answer:
-        """Read what was written, and score each mention."""
+    def _read_guided(self, written: Written) -> Answer:
+        """Read a list that is valid by construction, and score each mention by the
+        pieces from its opening to its close."""
+        text = self.coder.answer(written.ids)
+        reading = read_answer(text)
+        syntax = self.coder.syntax
+        borders = [
+            i
+            for i, token in enumerate(written.ids)
+            if syntax and token in (syntax.open, syntax.next, syntax.close)
+        ]
+        scores = [
+            math.prod(written.probabilities[start : end + 1])
+            for start, end in zip(borders, borders[1:])
+        ]
+        mentions = tuple(Mention(i.text, p) for i, p in zip(reading.items, scores))
+        return Answer(
+            mentions,
+            written.p_empty,
+            reading.unreadable,
+            reading.truncated,
+            written.certified,
+            text,
+        )
+
+    def _read_free(self, written: Written) -> Answer:
+        """Read whatever was written, and score each mention by the pieces that its
+        string overlaps."""
         text = self.coder.answer(written.ids)
         reading = read_answer(text)
         offsets = self.coder.answer_offsets(written.ids) if reading.items else []
@@ -254,21 +302,19 @@ class LocalStudent:
                 if start < item.end and end > item.start
             ]
             mentions.append(Mention(item.text, math.prod(pieces)))
-        p_empty = written.p_empty
-        if self.coder.syntax is None and not mentions:
-            p_empty = math.prod(written.probabilities)
+        p_empty = math.prod(written.probabilities) if text.strip() == "[]" else 0.0
         return Answer(
             tuple(mentions),
             p_empty,
             reading.unreadable,
-            int(not written.finished),
+            reading.truncated,
             written.certified,
             text.strip(),
         )
 
     def __getstate__(self) -> Dict[str, Any]:
         state = self.__dict__.copy()
-        for name in ("_coder", "_model", "_loaded_in", "_lock"):
+        for name in ("_coder", "_model", "_lock"):
             del state[name]
         return state
 

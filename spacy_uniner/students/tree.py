@@ -70,6 +70,7 @@ class _Branch:
 
     row: int
     guide: CopyGuide
+    empty_bound: float
     position: int
     path: List[int]
     written: Written = field(default_factory=Written)
@@ -87,10 +88,11 @@ class _Branch:
         exp = np.exp(scores - scores.max())
         p = exp / exp.sum()
         best = int(p.argmax())
-        token = legal[best]
         written = self.written
         if not written.ids:
             written.p_empty = float(p[0])
+            best = int(len(legal) > 1 and p[0] < self.empty_bound)
+        token = legal[best]
         written.ids.append(token)
         written.probabilities.append(float(p[best]))
         written.certified &= token == best_of_all
@@ -178,20 +180,26 @@ class _Forest:
 
 
 def write_tree(
-    model: "LlamaForCausalLM", rows: Sequence[Row], *, max_new_tokens: int
+    model: "LlamaForCausalLM",
+    rows: Sequence[Row],
+    *,
+    max_new_tokens: int,
+    empty_bound: float = 0.5,
 ) -> List[List[Written]]:
     """Write the answers to all questions of some passages.
 
     model (LlamaForCausalLM): The model.
     rows (Sequence[Row]): Passages with their questions.
     max_new_tokens (int): Longest answer, in tokens.
+    empty_bound (float): An answer is empty when the probability of that is at least
+        this; 0.5 is the greedy choice.
     RETURNS (List[List[Written]]): For each row one answer per question, in order.
     """
     import torch
 
     with torch.inference_mode():
         forest = _Forest(model, [row.prefix for row in rows])
-        branches = _ask(forest, rows)
+        branches = _ask(forest, rows, empty_bound)
         live = [b for b in branches if not b.written.finished]
         while live:
             _continue(forest, live, len(rows), max_new_tokens)
@@ -206,7 +214,7 @@ def write_tree(
     return out
 
 
-def _ask(forest: _Forest, rows: Sequence[Row]) -> List[_Branch]:
+def _ask(forest: _Forest, rows: Sequence[Row], empty_bound: float) -> List[_Branch]:
     """Read passages and questions, and choose what the first forward can decide."""
     nodes: List[List[_Node]] = []
     branches: List[_Branch] = []
@@ -220,7 +228,7 @@ def _ask(forest: _Forest, rows: Sequence[Row]) -> List[_Branch]:
             for i, token in enumerate(tokens):
                 mine.append(_Node(token, n + i, list(range(first, first + i))))
             slots = list(range(first, first + len(tokens)))
-            branches.append(_Branch(r, row.guide, n + len(tokens), slots))
+            branches.append(_Branch(r, row.guide, empty_bound, n + len(tokens), slots))
             places += [(r, slots[-2]), (r, slots[-1])]
         nodes.append(mine)
     hidden = forest.read(nodes, [row.prefix for row in rows])

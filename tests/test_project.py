@@ -1,0 +1,51 @@
+"""The README's commands and the workflow say what is there."""
+
+import re
+from pathlib import Path
+
+import pytest
+import spacy
+import srsly
+
+ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text(encoding="utf8")
+PROJECT = srsly.read_yaml(ROOT / "project.yml")
+SCRIPTS = [line for command in PROJECT["commands"] for line in command["script"]]
+
+
+@pytest.mark.parametrize("name", ["first-command", "test-command"])
+def test_readme_promises_two_commands_that_set_themselves_up(name):
+    block = re.search(rf"<!-- {name} -->\n```bash\n(.+)\n```", README)
+    assert block and block[1].startswith("python3 -m venv")
+    for path in re.findall(r"(?:assets|constraints)[\w./]*", block[1]):
+        assert (ROOT / path).exists()
+
+
+def test_readme_first_example_runs():
+    code = re.search(r"```python\n(import spacy.+?)```", README, re.DOTALL)[1]
+    scope = {}
+    exec(code, scope)
+    assert scope["doc"].spans["uniner"] is not None
+
+
+def test_readme_settings_are_those_of_the_component():
+    named = re.findall(r"^\| `(\w+)` \| `", README, re.MULTILINE)
+    defaults = spacy.blank("en").get_factory_meta("uniner").default_config
+    assert set(named) == set(defaults) - {"student", "scorer"}
+
+
+@pytest.mark.parametrize("line", SCRIPTS)
+def test_project_scripts_exist(line):
+    module = re.match(r"python -m ([\w.]+)", line)[1]
+    path = ROOT / module.replace(".", "/")
+    assert path.with_suffix(".py").exists() or (path / "__main__.py").exists()
+
+
+def test_project_writes_inside_itself_and_keeps_no_secret():
+    names = {command["name"] for command in PROJECT["commands"]}
+    for workflow in PROJECT["workflows"].values():
+        assert set(workflow) <= names
+    for command in PROJECT["commands"]:
+        for path in [*command.get("deps", []), *command.get("outputs", [])]:
+            assert ".." not in path and not path.startswith("/")
+    assert "env" not in PROJECT
