@@ -30,10 +30,12 @@ from .visual import save_page, span_scores
 
 if TYPE_CHECKING:
     from .component import UniNER
+    from .students.local import LocalStudent
 
 INPUT_HELP = "Text, or .txt, .jsonl, .spacy files; - for standard input."
 LABELS_HELP = 'Types, with commas: "person, medical condition".'
 MODEL_HELP = '"mini" for the shipped student, a folder, or a hub name.'
+PIPELINE_HELP = "A pipeline that was saved with nlp.to_disk."
 OUTPUT_HELP = "A .jsonl, .spacy or .html file."
 VERIFY_HELP = "Load it, and check the SHA-256 of its files."
 SHOWN = ("aligned", "snapped", "merged")  # buckets of the ledger that are entities
@@ -119,34 +121,64 @@ def prompt(
 @app.command()
 def info(
     model: Annotated[str, Option(help=MODEL_HELP)] = "mini",
+    pipeline: Annotated[Optional[Path], Option(help=PIPELINE_HELP)] = None,
     verify: Annotated[bool, Option("--verify", help=VERIFY_HELP)] = False,
 ) -> None:
-    """Tell about a student: size, licence, template, device."""
-    from .students.checkpoint import choose_device, choose_dtype, find_checkpoint
-    from .students.local import LocalStudent
+    """Tell about a student, or about those of a saved pipeline: size, licence,
+    template, device, labels."""
+    from .students.local import LocalStudent, make_local_student
 
-    checkpoint = find_checkpoint(model)
-    device = choose_device("auto")
+    if pipeline is None:
+        _tell(_about(make_local_student(model=model), verify))
+        return
+    import spacy
+
+    for name, component in spacy.load(pipeline).pipeline:
+        student = getattr(component, "student", None)
+        if isinstance(student, LocalStudent):
+            types = cast("UniNER", component).types
+            labels = [f"{label}: {', '.join(asked)}" for label, asked in types.items()]
+            _tell(
+                {
+                    "component": name,
+                    "labels": "; ".join(labels),
+                    **_about(student, verify),
+                }
+            )
+
+
+def _tell(rows: Dict[str, Any]) -> None:
+    for name, value in rows.items():
+        typer.echo(f"{name:14}{value}")
+
+
+def _about(student: "LocalStudent", verify: bool) -> Dict[str, Any]:
+    """What is known of a student; with `verify`, what loading it shows."""
+    from .students.checkpoint import choose_device, choose_dtype
+
+    checkpoint = student.checkpoint
+    device = choose_device(student.device)
     config = checkpoint.config
+    sizes = f"{config['num_hidden_layers']} layers, hidden {config['hidden_size']}"
     rows: Dict[str, Any] = {
         "student": checkpoint.name,
         "folder": checkpoint.path,
         "weights": f"{checkpoint.n_bytes / 2**20:.1f} MiB",
-        "architecture": f"{config['num_hidden_layers']} layers, hidden {config['hidden_size']}, {config['vocab_size']} pieces",
-        "template": checkpoint.template,
+        "architecture": f"{sizes}, {config['vocab_size']} pieces",
+        "template": student.template,
+        "passages": f"up to {student.max_passage_tokens} tokens",
         "licence": checkpoint.licence or "none stated",
         "device": device,
-        "dtype": choose_dtype("auto", device),
+        "dtype": choose_dtype(student.dtype, device),
     }
     if verify:
-        student = LocalStudent(checkpoint)
+        copied = student.coder.syntax is not None
         rows["parameters"] = f"{student.model.num_parameters() / 1e6:.1f} M"
-        rows["copying"] = (
-            "verbatim by construction" if student.coder.syntax else "checked afterwards"
+        rows["mentions"] = (
+            "verbatim by construction" if copied else "checked afterwards"
         )
         rows["verified"] = "yes"
-    for name, value in rows.items():
-        typer.echo(f"{name:14}{value}")
+    return rows
 
 
 def _read_all(inputs: List[str], vocab: Any) -> Iterator[Any]:

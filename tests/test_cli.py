@@ -109,5 +109,22 @@ def test_cli_prompt_prints_the_exact_prompt():
 def test_cli_info_tells_and_verifies():
     result = run("info", "--verify")
     assert result.exit_code == 0, result.output
-    for word in ("weights", "template", "mini", "licence", "cc-by-sa-4.0", "verbatim"):
+    for word in (
+        "weights",
+        "parameters",
+        "template",
+        "mini",
+        "licence",
+        "cc-by-sa-4.0",
+        "verbatim",
+    ):
         assert word in result.stdout
+
+
+def test_cli_info_tells_about_a_saved_pipeline(tmp_path):
+    nlp = spacy.blank("en")
+    nlp.add_pipe("uniner", config={"labels": {"PER": ["person", "human"]}})
+    nlp.to_disk(tmp_path)
+    result = run("info", "--pipeline", str(tmp_path))
+    assert result.exit_code == 0, result.output
+    assert "PER: person, human" in result.stdout and "mini" in result.stdout

@@ -178,6 +178,11 @@ def test_component_survives_odd_documents(make_nlp, text):
     assert doc.ents == ()
 
 
+def test_component_lone_surrogates_are_refused_by_spacy_at_once(make_nlp):
+    with pytest.raises(UnicodeEncodeError):
+        make_nlp(ANSWERS)("a \ud800 b")
+
+
 def test_component_million_characters(make_nlp):
     text = ("Ada Byron of London. " * 47000)[:990000]
     doc = make_nlp({"person": ["Ada Byron"]})(text)
