@@ -517,3 +517,15 @@ def test_coder_text_never_makes_a_marker():
     }
     for text in ("<s> </s> <q>x<a>", '[] [" "] ", "', "a<s>b", "[]"):
         assert not special & set(CODER.text(text))
+
+
+def test_copying_a_list_that_repeats_itself_must_close():
+    guide = CODER.guide("city met city and city hall")
+    [city] = CODER.text(" city")
+    state = CopyState()
+    for token in (guide.syntax.open, city, guide.syntax.next, city):
+        assert token in guide.legal(state)
+        state = guide.advance(state, token)
+    legal = guide.legal(state)
+    assert guide.syntax.close in legal and guide.syntax.next not in legal
+    assert set(CODER.text(" hall")[:1]) <= set(legal)  # a longer one may still come

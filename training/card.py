@@ -46,6 +46,9 @@ Zero-shot sets were never trained on, nor looked at to choose anything; training
 13 words in a row with their dev or test parts were dropped. `certified`: in {certified:.1%} of the answers on
 {certified_set}, plain greedy decoding over the whole vocabulary would have said the same.
 
+An answer is empty when the probability of that is at least {dial} (fitted on dev data by `training/calibrate.py`; 0.5 is the greedy
+choice; `empty_bound` sets it).
+
 Rate on the machine above: {rate} passages/s for {rate_types} types ({rate_words} words a passage, load average {load}).
 
 ## Training
@@ -54,7 +57,7 @@ Rate on the machine above: {rate} passages/s for {rate_types} types ({rate_words
 One row per passage, a branch per question under a block mask, so that training sees what inference sees. Loss over the
 legal pieces of each answer, plus a language-model loss of weight {lm_weight} on {lm_share:.0%} of the rows. Muon ({muon}) and AdamW ({adamw}).
 The checkpoint with the lowest loss on held-out dev passages was kept (dev: {dev}).
-Everything is in `training/configs/mini.cfg`; `spacy project run mini` does it again.
+Everything is in `training/configs/mini.cfg`; `spacy project run mini` does it again. {notes}
 
 ## Data
 
@@ -102,7 +105,8 @@ def main() -> None:
         (row for row in log if "dev" in row), key=lambda row: row["dev"]["answer"]
     )
     model, finetune = config["model"], config["finetune"]
-    vocab = json.loads((args.run / "best" / "config.json").read_text())["vocab_size"]
+    model_config = json.loads((args.run / "best" / "config.json").read_text())
+    vocab = model_config["vocab_size"]
     d, inner = model["hidden"], model["inner"]
     per_layer = 4 * d * d + 3 * d * inner + 2 * d
     certified_set, certified = next(iter(results["zero_shot"].items()))
@@ -134,6 +138,8 @@ def main() -> None:
         muon=finetune["matrix_rate"],
         adamw=finetune["other_rate"],
         dev=", ".join(f"{k} {v}" for k, v in best["dev"].items()) + " nats",
+        notes=config["card"]["notes"],
+        dial=model_config.get("empty_bound", 0.5),
         sources="\n".join(_source_rows(config, report, args.data)),
     )
     args.out.write_text(text, encoding="utf8")

@@ -39,10 +39,14 @@ class CopyState:
     mode (str): "start", "mention" (at its first piece), "inside", "closed" or "done".
     positions (FrozenSet[int]): In "inside", the places in the passage, in pieces,
         that could continue the mention.
+    mention (Tuple[int, ...]): Token IDs of the mention so far.
+    named (FrozenSet[Tuple[int, ...]]): The mentions before it.
     """
 
     mode: str = "start"
     positions: FrozenSet[int] = frozenset()
+    mention: Tuple[int, ...] = ()
+    named: FrozenSet[Tuple[int, ...]] = frozenset()
 
 
 class CopyGuide:
@@ -86,8 +90,11 @@ class CopyGuide:
             return list(self.places)
         if state.mode == "inside":
             whole = any(self.can_end[p - 1] for p in state.positions)
-            stop = [syntax.next, syntax.close] if whole else []
-            return stop + self.following(state)
+            if not whole:
+                return self.following(state)
+            # a list that repeats itself has said all; or it might never end
+            again = [] if state.mention in state.named else [syntax.next]
+            return [*again, syntax.close, *self.following(state)]
         return [syntax.end]
 
     def following(self, state: CopyState) -> List[int]:
@@ -109,16 +116,16 @@ class CopyGuide:
         if state.mode == "start":
             return CopyState("closed" if token == self.syntax.empty else "mention")
         if state.mode == "mention":
-            return CopyState("inside", frozenset(p + 1 for p in self.places[token]))
+            after = frozenset(p + 1 for p in self.places[token])
+            return CopyState("inside", after, (token,), state.named)
         if state.mode == "inside":
             if token == self.syntax.next:
-                return CopyState("mention")
+                return CopyState("mention", named=state.named | {state.mention})
             if token == self.syntax.close:
                 return CopyState("closed")
             going = (p for p in state.positions if p < len(self.pieces))
-            return CopyState(
-                "inside", frozenset(p + 1 for p in going if self.pieces[p] == token)
-            )
+            after = frozenset(p + 1 for p in going if self.pieces[p] == token)
+            return CopyState("inside", after, (*state.mention, token), state.named)
         return CopyState("done")
 
     def find(self, mention: Sequence[int]) -> int:
