@@ -82,7 +82,7 @@ def _make_units(
     for token in doc:
         # a blank belongs to the piece that follows it
         read, written = blank + token.text, token.text_with_ws
-        blank = token.whitespace_
+        before, blank = blank, token.whitespace_
         if read not in sizes:
             sizes[read] = count_tokens(read)
         start, size = token.idx, sizes[read]
@@ -90,28 +90,31 @@ def _make_units(
         if size <= max_tokens:
             units.append(Unit(start, start + len(written), size, opens))
         else:
-            units += _split_token(written, start, count_tokens, max_tokens)
+            units += _split_token(before, written, start, count_tokens, max_tokens)
         opens = token.text[-1] in SENTENCE_ENDS or "\n" in token.text
     return units
 
 
 def _split_token(
-    written: str, start: int, count_tokens: Callable[[str], int], max_tokens: int
+    blank: str,
+    written: str,
+    start: int,
+    count_tokens: Callable[[str], int],
+    max_tokens: int,
 ) -> List[Unit]:
-    """Cut an over-long token into stretches of a quarter of a window."""
-    step = max(1, max_tokens // 4)
+    """Cut an over-long token into stretches of a quarter of a window. The blank
+    before it is measured with the first."""
     units = []
     at = 0
     while at < len(written):
-        size = step
-        part = written[at : at + size]
-        while size > 1 and count_tokens(part) > max_tokens:
+        size = max(1, max_tokens // 4)
+        while size > 1 and count_tokens(blank + written[at : at + size]) > max_tokens:
             size //= 2
-            part = written[at : at + size]
-        units.append(
-            Unit(start + at, start + at + len(part), count_tokens(part), False)
-        )
+        part = written[at : at + size]
+        end = start + at + len(part)
+        units.append(Unit(start + at, end, count_tokens(blank + part), False))
         at += len(part)
+        blank = ""
     return units
 
 
