@@ -10,7 +10,6 @@ from spacy import registry
 
 from spacy_uniner.types import Answer, Mention, Question
 
-
 # where a run must not depend on chance, the same cases come every time
 settings.register_profile("ci", derandomize=True)
 if os.environ.get("CI"):
