@@ -24,11 +24,16 @@ BUCKETS = (
     "unreadable",
     "truncated",
 )
+# of answers, not of strings
+COUNTS = (
+    "answers",
+    "certified",  # the student would have said the same without any constraint
+)
 
 
 def new_ledger() -> Dict[str, int]:
-    """RETURNS (Dict[str, int]): Bucket -> 0."""
-    return dict.fromkeys(BUCKETS, 0)
+    """RETURNS (Dict[str, int]): Bucket or count -> 0."""
+    return dict.fromkeys((*BUCKETS, *COUNTS), 0)
 
 
 @dataclass
@@ -99,6 +104,8 @@ class Aligner:
         snapped: Dict[int, bool] = {}  # string -> were its ends moved
         number = 0
         for item in named:
+            ledger["answers"] += 1
+            ledger["certified"] += item.answer.certified
             ledger["unreadable"] += item.answer.unreadable
             ledger["truncated"] += item.answer.truncated
             folded: Optional[Tuple[str, List[int]]] = None

@@ -25,6 +25,7 @@ from rich.table import Table
 from rich.text import Text
 from typer import Argument, Option
 
+from .align import BUCKETS
 from .errors import Errors
 from .visual import save_page, span_scores
 
@@ -95,9 +96,11 @@ def annotate(
         for doc in docs:
             typer.echo(json.dumps(_to_row(doc), ensure_ascii=False))
     ledger = cast("UniNER", nlp.get_pipe("uniner")).ledger
-    left_out = [f"{k} {n}" for k, n in ledger.items() if n and k not in SHOWN]
+    left_out = [f"{k} {ledger[k]}" for k in BUCKETS if ledger[k] and k not in SHOWN]
     if left_out:
         typer.echo("not entities: " + ", ".join(left_out), err=True)
+    told = f"{ledger['certified']} of {ledger['answers']} answers"
+    typer.echo(f"certified equal to unconstrained decoding: {told}", err=True)
 
 
 @app.command()

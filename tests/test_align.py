@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from spacy_uniner.align import (
+    BUCKETS,
     Aligner,
     Candidate,
     Named,
@@ -184,7 +185,8 @@ def test_align_every_case(case, mode, occurrences, threshold):
     assert all(a.end <= b.start for a, b in zip(best, best[1:]))
     strings = sum(len(n.answer.mentions) for n in named)
     strings += sum(n.answer.unreadable + n.answer.truncated for n in named)
-    assert sum(ledger.values()) == strings
+    assert sum(ledger[bucket] for bucket in BUCKETS) == strings
+    assert ledger["answers"] == len(named)
 
 
 def test_align_ledger_names_what_became_of_each_string():
@@ -212,6 +214,7 @@ def test_align_ledger_names_what_became_of_each_string():
         "snapped": 1,
         "unreadable": 2,
         "truncated": 1,
+        "answers": 1,
     }
 
 

@@ -103,6 +103,17 @@ def measure_rate(student: LocalStudent, passages: List[Labelled]) -> Dict[str, f
     }
 
 
+def describe_run(module: str) -> Dict[str, object]:
+    """RETURNS (Dict[str, object]): What makes a figure repeatable: command, date,
+    machine, versions."""
+    return {
+        "command": f"python -m {module} " + " ".join(sys.argv[1:]),
+        "date": time.strftime("%Y-%m-%d"),
+        "machine": f"{platform.machine()}, {os.cpu_count()} cores",
+        "versions": {package: version(package) for package in PACKAGES},
+    }
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--data", type=Path, required=True, help="folder with ner/")
@@ -118,10 +129,7 @@ def main() -> None:
     args = parser.parse_args()
     student = make_local_student(model=args.model, dtype=args.dtype)
     results: Dict[str, object] = {
-        "command": "python -m training.evaluate " + " ".join(sys.argv[1:]),
-        "date": time.strftime("%Y-%m-%d"),
-        "machine": f"{platform.machine()}, {os.cpu_count()} cores",
-        "versions": {package: version(package) for package in PACKAGES},
+        **describe_run("training.evaluate"),
         "split": args.split,
         "limit": args.limit,
     }

@@ -1,4 +1,4 @@
-"""Train a student from scratch on conversations, in the `branches` layout.
+"""Train a small student on conversations, in the `branches` layout.
 
 One file from top to bottom: settings, data, optimizers, loop, checkpoints. The
 schedule follows the clock, so that a run ends when it was told to. A run that
@@ -19,7 +19,7 @@ from typing import Dict, List, Tuple
 
 import torch
 from confection import Config
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer
 from torch import Tensor
 from transformers import LlamaConfig
@@ -27,7 +27,14 @@ from transformers import LlamaConfig
 from spacy_uniner.errors import Errors
 from spacy_uniner.students.coding import Coder
 
-from .network import Network, Sizes, as_tensors, init_weights, to_transformers
+from .network import (
+    Network,
+    Sizes,
+    as_tensors,
+    from_transformers,
+    init_weights,
+    to_transformers,
+)
 from .packing import Batch, Counts, Shape, stream_batches
 
 KINDS = ("start", "which", "copy")  # is there one? its first piece; go on or close
@@ -41,30 +48,39 @@ class Settings:
     tokens_per_batch (int): Tokens of a step, padding included.
     matrix_rate (float): Learning rate of Muon, for matrices.
     other_rate (float): Learning rate of AdamW, for embeddings and norms.
+    matrix_decay (float): Weight decay of the matrices, per step and unit of rate.
+        Without it attention saturates, as Muon's steps do not shrink.
     warmup (float): Share of the run over which rates rise.
     decay (float): Share of the run, at its end, over which rates fall to zero.
-    language_model_weight (float): Weight of the language-model loss.
-    language_model_share (float): Share of rows that have it.
+    passage_weight (float): Weight of the language-model loss on passages.
+    answer_weight (float): Weight of the loss over the whole vocabulary on answers,
+        without which what is legal is seldom the best of all.
+    language_model_share (float): Share of rows that have these two.
     save_minutes (float): Between checkpoints.
     compiled (bool): Run layers through `torch.compile`.
     threads (int): Of torch.
     seed (int): Of the weights.
     template (str): Prompt template of the student.
+    init (str): Folder of a checkpoint of the same sizes and tokenizer to start from;
+        empty for chance.
     """
 
     minutes: float = 90
     tokens_per_batch: int = 12000
     matrix_rate: float = 0.02
     other_rate: float = 0.002
+    matrix_decay: float = 0.1
     warmup: float = 0.02
     decay: float = 0.5
-    language_model_weight: float = 0.1
+    passage_weight: float = 0.1
+    answer_weight: float = 0.3
     language_model_share: float = 0.25
     save_minutes: float = 4
     compiled: bool = True
     threads: int = 2
     seed: int = 0
     template: str = "mini"
+    init: str = ""
 
 
 def rate_factor(done: float, settings: Settings) -> float:
@@ -83,7 +99,7 @@ def make_optimizers(
     muon = torch.optim.Muon(
         matrices,
         lr=settings.matrix_rate,
-        weight_decay=0.01,
+        weight_decay=settings.matrix_decay,
         momentum=0.95,
         adjust_lr_fn="original",
     )
@@ -106,7 +122,7 @@ def split_loss(choice: Tensor, batch: Batch) -> Dict[str, Tuple[float, int]]:
     chosen = torch.from_numpy(batch.chosen)
     legal = torch.from_numpy(batch.legal)
     start = legal[..., 0]
-    copy = legal[..., 2]
+    copy = legal[..., 3]
     masks = {"start": start, "copy": copy, "which": (chosen >= 0) & ~start & ~copy}
     return {
         kind: (choice[mask].sum().item(), int(mask.sum()))
@@ -145,8 +161,12 @@ class Run:
         loaded = Tokenizer.from_file(str(tokenizer / "tokenizer.json"))
         self.coder = Coder(loaded, settings.template, source=str(tokenizer))
         self.progress = Progress()
-        generator = torch.Generator().manual_seed(settings.seed)
-        self.weights = init_weights(sizes, generator)
+        if settings.init:
+            found = load_file(Path(settings.init) / "model.safetensors")
+            self.weights = from_transformers(found, sizes)
+        else:
+            generator = torch.Generator().manual_seed(settings.seed)
+            self.weights = init_weights(sizes, generator)
         for weight in self.weights.values():
             weight.requires_grad_()
         self.optimizers = make_optimizers(self.weights, settings)
@@ -156,8 +176,10 @@ class Run:
 
     def losses(self, batch: Batch) -> Tuple[Tensor, Tensor]:
         """RETURNS (Tuple[Tensor, Tensor]): Loss of each choice, and of language."""
+        # the gradient of a frequent piece is a sum too long for bf16
         half = {
-            name: weight.to(torch.bfloat16) for name, weight in self.weights.items()
+            name: weight if name == "embed" else weight.to(torch.bfloat16)
+            for name, weight in self.weights.items()
         }
         return self.network.losses(
             half, as_tensors(batch, self.shape.window), self.syntax
@@ -170,7 +192,8 @@ class Run:
         """
         choice, language = self.losses(batch)
         loss = choice.sum() / max(1, int((batch.chosen >= 0).sum()))
-        loss = loss + self.settings.language_model_weight * language
+        loss = loss + self.settings.passage_weight * language[0]
+        loss = loss + self.settings.answer_weight * language[1]
         if not torch.isfinite(loss):
             message = Errors.U082.format(
                 loss=loss.item(),
@@ -317,7 +340,7 @@ def train(run: Run, conversations: Path, dev: Path) -> None:
     dev_batches = [batch for _, batch in dev_stream]
     counts = Counts()
     parts: List[Dict[str, Tuple[float, int]]] = []
-    languages: List[float] = []
+    languages: List[List[float]] = []
     saved = logged = progress.seconds
     with (run.out / "log.jsonl").open("a", encoding="utf8") as log:
         while progress.seconds < 60 * settings.minutes:
@@ -334,8 +357,7 @@ def train(run: Run, conversations: Path, dev: Path) -> None:
             for number, batch in batches:
                 choice, language = run.step(batch)
                 parts.append(split_loss(choice, batch))
-                if language:
-                    languages.append(language.item())
+                languages.append(language.tolist())
                 now = time.perf_counter()
                 progress.seconds += now - clock
                 clock = now
@@ -348,7 +370,9 @@ def train(run: Run, conversations: Path, dev: Path) -> None:
                     row = {
                         **asdict(progress),
                         **mean_by_kind(parts),
-                        "language": round(sum(languages) / max(1, len(languages)), 4),
+                        "language": [
+                            round(sum(x) / len(x), 4) for x in zip(*languages)
+                        ],
                     }
                     parts, languages = [], []
                     if progress.seconds - saved > 60 * settings.save_minutes or over:

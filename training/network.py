@@ -81,13 +81,48 @@ def to_transformers(weights: Dict[str, Tensor], sizes: Sizes) -> Dict[str, Tenso
     return {name: w.detach().to(torch.bfloat16).contiguous() for name, w in out.items()}
 
 
-def rms_norm(x: Tensor, weight: Tensor, eps: float) -> Tensor:
-    """Normalize the last axis, with fp32 in between.
+def from_transformers(found: Dict[str, Tensor], sizes: Sizes) -> Dict[str, Tensor]:
+    """Fuse the weights of a `LlamaForCausalLM` with tied embeddings.
 
-    x (Tensor): Shape: (..., hidden)
+    found (Dict[str, Tensor]): Weights by their transformers names.
+    sizes (Sizes): The numbers of the model.
+    RETURNS (Dict[str, Tensor]): Name -> fp32 weight.
+    """
+    out = {"embed": found["model.embed_tokens.weight"]}
+    out["norm"] = found["model.norm.weight"]
+    for i in range(sizes.layers):
+
+        def get(*names: str, prefix: str = f"model.layers.{i}.") -> Tensor:
+            return torch.cat([found[f"{prefix}{name}.weight"] for name in names])
+
+        out[f"{i}.norm_in"] = get("input_layernorm")
+        out[f"{i}.qkv"] = get(*(f"self_attn.{x}_proj" for x in "qkv"))
+        out[f"{i}.out"] = get("self_attn.o_proj")
+        out[f"{i}.norm_mid"] = get("post_attention_layernorm")
+        out[f"{i}.gate_up"] = get("mlp.gate_proj", "mlp.up_proj")
+        out[f"{i}.down"] = get("mlp.down_proj")
+    return {name: weight.float() for name, weight in out.items()}
+
+
+def rms_norm(x: Tensor, weight: Tensor, eps: float) -> Tensor:
+    """Normalize the last axis of the residual stream.
+
+    x (Tensor): In fp32: sums of many layers lose too much in bf16, most of all
+        their gradients. Shape: (..., hidden)
+    weight (Tensor): Its type is that of the result. Shape: (hidden,)
     RETURNS (Tensor): Shape: (..., hidden)
     """
-    return F.rms_norm(x, (x.shape[-1],), weight, eps)
+    return F.rms_norm(x, (x.shape[-1],), weight.to(x.dtype), eps).to(weight.dtype)
+
+
+def attend(scores: Tensor, dtype: torch.dtype) -> Tensor:
+    """Turn scores into weights, with fp32 in between.
+
+    scores (Tensor): Shape: (..., n_keys)
+    dtype (torch.dtype): Of the result.
+    RETURNS (Tensor): Shape: (..., n_keys)
+    """
+    return scores.float().softmax(-1).to(dtype)
 
 
 def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
@@ -111,7 +146,8 @@ def layer(
 ) -> Tensor:
     """One transformer layer over passages and their windows of branches.
 
-    x (Tensor): Passage, then windows. Shape: (n_rows, P + n_windows * W, hidden)
+    x (Tensor): Residual stream: passage, then windows.
+        Shape: (n_rows, P + n_windows * W, hidden)
     weights (List[Tensor]): norm_in, qkv, out, norm_mid, gate_up, down.
     rotary (Tuple[Tensor, Tensor]): Cosines and sines of all positions.
     masks (Tuple[Tensor, Tensor, Tensor]): What is added to scores: passage on
@@ -129,14 +165,14 @@ def layer(
     q = rotate(q * size**-0.5, *rotary)
     k = rotate(k, *rotary)
     qp, kp, vp = q[:, :, :p], k[:, :, :p], v[:, :, :p]
-    passage = (qp @ kp.transpose(-1, -2) + causal).softmax(-1) @ vp
+    passage = attend(qp @ kp.transpose(-1, -2) + causal, v.dtype) @ vp
 
     qw, kw, vw = (
         t[:, :, p:].reshape(n, n_heads, n_windows, w, size) for t in (q, k, v)
     )
     on_passage = q[:, :, p:] @ kp.transpose(-1, -2) + padding
     on_self = (qw @ kw.transpose(-1, -2) + block).reshape(n, n_heads, n_windows * w, w)
-    a = torch.cat((on_passage, on_self), -1).softmax(-1)
+    a = attend(torch.cat((on_passage, on_self), -1), v.dtype)
     own = a[..., p:].reshape(n, n_heads, n_windows, w, w) @ vw
     windows = a[..., :p] @ vp + own.reshape(n, n_heads, n_windows * w, size)
 
@@ -162,11 +198,12 @@ class Network:
     def hidden(self, weights: Dict[str, Tensor], batch: Dict[str, Tensor]) -> Tensor:
         """Run the model.
 
-        weights (Dict[str, Tensor]): Fused weights.
+        weights (Dict[str, Tensor]): Fused weights, all in the type of matrix products
+            but the embeddings, which may be fp32.
         batch (Dict[str, Tensor]): A `packing.Batch` as tensors.
         RETURNS (Tensor): Last hidden states. Shape: (n_rows, P + Q, hidden)
         """
-        embed = weights["embed"]
+        dtype = weights["norm"].dtype
         p = batch["passage"].shape[1]
         ids = torch.cat((batch["passage"], batch["branches"]), 1)
         positions = torch.cat(
@@ -179,12 +216,12 @@ class Network:
         half = self.sizes.hidden // self.sizes.heads // 2
         steps = self.sizes.theta ** (-torch.arange(half) / half)
         angles = (positions[:, None, :, None] * steps).float()
-        rotary = angles.cos().to(embed.dtype), angles.sin().to(embed.dtype)
-        causal = torch.full((p, p), NEGATIVE, dtype=embed.dtype).triu(1)
+        rotary = angles.cos().to(dtype), angles.sin().to(dtype)
+        causal = torch.full((p, p), NEGATIVE, dtype=dtype).triu(1)
         beyond = torch.arange(p)[None] >= batch["lengths"][:, None]
-        padding = beyond[:, None, None].to(embed.dtype) * NEGATIVE
-        block = batch["block"][:, None].to(embed.dtype) * NEGATIVE
-        x = F.embedding(ids, embed)
+        padding = beyond[:, None, None].to(dtype) * NEGATIVE
+        block = batch["block"][:, None].to(dtype) * NEGATIVE
+        x = F.embedding(ids, weights["embed"]).float()
         # what is not trained on comes in other shapes, each of which would be compiled
         run_layer = self.fast_layer if torch.is_grad_enabled() else layer
         for i in range(self.sizes.layers):
@@ -209,31 +246,31 @@ class Network:
         batch (Dict[str, Tensor]): A `packing.Batch` as tensors.
         syntax (Tensor): Token IDs of the list syntax, in column order. Shape: (4,)
         RETURNS (Tuple[Tensor, Tensor]): Loss of each choice among legal pieces, in
-            nats, 0 where nothing is chosen, shape: (n_rows, Q); and the
-            language-model loss over the whole vocabulary of the rows that have
-            one: mean over passages plus mean over answers.
+            nats, 0 where nothing is chosen, shape: (n_rows, Q); and the mean
+            language-model losses over the whole vocabulary of the rows that have
+            one, of passages and of answers. Shape: (2,)
         """
         x = self.hidden(weights, batch)
         p = batch["passage"].shape[1]
-        embed = weights["embed"]
+        embed = weights["embed"].to(x.dtype)
         columns = torch.cat((syntax.expand(len(x), -1), batch["options"]), 1)
-        keys = F.embedding(columns, embed)
+        keys = F.embedding(columns, weights["embed"]).to(x.dtype)
         scores = (x[:, p:] @ keys.transpose(1, 2)).float()
         logp = scores.masked_fill(~batch["legal"], NEGATIVE).log_softmax(-1)
         chosen = batch["chosen"]
         right = logp.gather(-1, chosen.clamp(min=0)[..., None])[..., 0]
         choice = torch.where(chosen >= 0, -right, 0.0)
 
-        language = scores.new_zeros(())
+        language = []
         for hidden, following in (
             (x[:, :p], batch["next_passage"]),
             (x[:, p:], batch["next_branch"]),
         ):
             known = following >= 0
-            if known.any():
-                logits = F.linear(hidden[known], embed).float()
-                language = language + F.cross_entropy(logits, following[known])
-        return choice, language
+            logits = F.linear(hidden[known], embed).float()
+            total = F.cross_entropy(logits, following[known], reduction="sum")
+            language.append(total / known.sum().clamp(min=1))
+        return choice, torch.stack(language)
 
 
 def as_tensors(batch: NamedTuple, window: int) -> Dict[str, Tensor]:

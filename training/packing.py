@@ -18,8 +18,8 @@ from spacy_uniner.errors import Errors
 from spacy_uniner.students.coding import Coder
 from spacy_uniner.students.copying import (
     SYNTAX_PIECES,
-    CopyGuide,
     CopyState,
+    PieceGuide,
     answer_pieces,
 )
 
@@ -58,12 +58,14 @@ class Branch:
     choices: List[Tuple[int, List[int]]]
 
 
-def make_branch(question: List[int], answer: Sequence[int], guide: CopyGuide) -> Branch:
+def make_branch(
+    question: List[int], answer: Sequence[int], guide: PieceGuide
+) -> Branch:
     """Walk an answer through its legal choices.
 
     question (List[int]): Token IDs of the question.
     answer (Sequence[int]): Token IDs of the answer with its end.
-    guide (CopyGuide): The passage.
+    guide (PieceGuide): The passage.
     RETURNS (Branch): The branch.
     """
     blank = len(question) - 1
@@ -73,7 +75,7 @@ def make_branch(question: List[int], answer: Sequence[int], guide: CopyGuide) ->
     state = CopyState()
     for token in answer:
         kind = {"start": START, "mention": MENTION, "inside": INSIDE}.get(state.mode, 0)
-        choices.append((kind, guide.legal(state) if kind == INSIDE else []))
+        choices.append((kind, guide.legal(state).tolist() if kind == INSIDE else []))
         state = guide.advance(state, token)
     return Branch(inputs, targets, choices)
 
@@ -148,7 +150,7 @@ def pack_conversation(
     """
     turns = row["conversations"]
     passage = turns[0]["value"][len("Text: ") :]
-    prefix, guide = coder.prefix(passage), coder.guide(passage)
+    prefix, guide = coder.prefix(passage), coder.piece_guide(passage)
     counts.rows += 1
     longest = max(len(prefix), len(guide.pieces))
     width = next((p for p in shape.passage if p >= longest), 0)
@@ -167,6 +169,8 @@ def pack_conversation(
         if not all(mentions):
             counts.unspelled += 1
             continue
+        # decoding ends a list that repeats itself, so that none may be learned
+        mentions = list(dict.fromkeys(map(tuple, mentions)))
         answer = answer_pieces(mentions, coder.syntax)
         branches.append(make_branch(question, answer, guide))
     n_windows, slots = _fit(branches, shape, counts)
@@ -196,7 +200,7 @@ def _fit(
 
 def _lay_out(
     prefix: List[int],
-    guide: CopyGuide,
+    guide: PieceGuide,
     slots: List[Tuple[int, Branch]],
     n_windows: int,
     window: int,

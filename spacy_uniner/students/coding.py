@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Dict, List, Optional, Sequence, Tuple
 
 from ..errors import Errors
 from ..prompt import Piece, get_template, render_prefix, render_question
-from .copying import SYNTAX_PIECES, CopyGuide, ListSyntax, escape
+from .copying import SYNTAX_PIECES, Guide, ListSyntax, PieceGuide, escape
+from .spelling import ByteGuide, Spelling
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -44,11 +45,14 @@ class Coder:
                 )
             self.markers[marker] = found
         self.end = self.markers[get_template(template).end]
-        # without these pieces, what may be copied can't be told piece by piece
+        # with these pieces, what may be copied is told piece by piece; else by bytes
         found_all = [self._special_id(piece) for piece in SYNTAX_PIECES]
         known = [found for found in found_all if found is not None]
         complete = len(known) == len(SYNTAX_PIECES)
         self.syntax = ListSyntax(*[*known, self.end]) if complete else None
+        self.spelling = None if complete else Spelling.of(tokenizer)
+        asked = get_template(template).question
+        self._blank = not asked[-1].is_marker  # text goes on with a blank
         self._questions: Dict[str, List[int]] = {}
 
     def _special_id(self, piece: str) -> Optional[int]:
@@ -85,11 +89,24 @@ class Coder:
             self._questions[entity_type] = self.pieces(pieces)
         return self._questions[entity_type]
 
-    def guide(self, passage: str) -> Optional[CopyGuide]:
-        """RETURNS (Optional[CopyGuide]): What answers about a passage may hold; None
-        if the tokenizer does not keep list syntax in single pieces."""
+    def guide(self, passage: str) -> Optional[Guide]:
+        """RETURNS (Optional[Guide]): What answers about a passage may hold; None if
+        the tokenizer is of no kind that is known."""
+        if self.syntax is not None:
+            return self.piece_guide(passage)
+        if self.spelling is not None:
+            return ByteGuide(passage, self.spelling, end=self.end, blank=self._blank)
+        return None
+
+    def piece_guide(self, passage: str) -> PieceGuide:
+        """Index a passage for a tokenizer that keeps the list syntax in single pieces.
+
+        passage (str): The passage.
+        RETURNS (PieceGuide): What answers about it may hold.
+        RAISES (ValueError): U046, if the tokenizer does not.
+        """
         if self.syntax is None:
-            return None
+            raise ValueError(Errors.U046.format(pieces=" ".join(SYNTAX_PIECES)))
         ids, offsets, escaped = self._escaped(" " + passage)
         cut = {
             i for m in ESCAPE.finditer(escaped) for i in range(m.start() + 1, m.end())
@@ -105,13 +122,16 @@ class Coder:
             end not in cut and (i + 1 == len(offsets) or offsets[i + 1][0] >= end)
             for i, (_, end) in enumerate(offsets)
         ]
-        return CopyGuide(ids, self.syntax, can_start=can_start, can_end=can_end)
+        ends_word = [not escaped[end : end + 1].isalnum() for _, end in offsets]
+        return PieceGuide(
+            ids, self.syntax, can_start=can_start, can_end=can_end, ends_word=ends_word
+        )
 
-    def mention(self, mention: str, guide: CopyGuide) -> List[int]:
+    def mention(self, mention: str, guide: PieceGuide) -> List[int]:
         """Spell a mention with the pieces of its passage.
 
         mention (str): A verbatim stretch of the passage.
-        guide (CopyGuide): The passage.
+        guide (PieceGuide): The passage.
         RETURNS (List[int]): Token IDs; empty if it stands at no piece borders.
         """
         for spelled in (" " + mention, mention):

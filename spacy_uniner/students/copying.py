@@ -1,17 +1,68 @@
 """What may come next while an answer is written, so that every mention stays a
-verbatim stretch of the passage.
+verbatim stretch of the passage; and what will probably come, to be checked at once.
 
-Works on the pieces of the JSON-escaped passage: a mention starts and ends at
-piece borders. That is exact for a tokenizer that splits words and punctuation
-and keeps the list syntax in single pieces, as the shipped student's does. Used
-for the loss in training and for decoding, so both see the same choices.
+`PieceGuide` works on the pieces of the JSON-escaped passage: a mention starts and
+ends at piece borders. That is exact for a tokenizer that splits words and
+punctuation and keeps the list syntax in single pieces, as the shipped student's
+does. Used for the loss in training and for decoding, so both see the same choices.
+Other tokenizers are guided byte by byte, in `spelling`.
 """
 
 import json
 from dataclasses import dataclass
-from typing import Dict, FrozenSet, List, Optional, Sequence, Tuple
+from typing import (
+    Any,
+    Dict,
+    FrozenSet,
+    List,
+    NamedTuple,
+    Optional,
+    Protocol,
+    Sequence,
+    Tuple,
+)
+
+import numpy as np
 
 SYNTAX_PIECES = ("[]", '["', '", "', '"]')
+DRAFT = 4  # pieces that are guessed beyond the last certain one
+
+
+class Guess(NamedTuple):
+    """A token of a draft.
+
+    parent (int): The guess it follows; -1 for the last certain token.
+    token (int): Its ID.
+    """
+
+    parent: int
+    token: int
+
+
+class Guide(Protocol):
+    """The legal continuations of every answer about one passage."""
+
+    @property
+    def start(self) -> Any:
+        """RETURNS (Any): The state before the first token; states are never changed."""
+
+    def legal(self, state: Any) -> np.ndarray:
+        """RETURNS (np.ndarray): IDs of the tokens that may come next, none twice."""
+
+    def empties(self, state: Any) -> Sequence[int]:
+        """RETURNS (Sequence[int]): Those of them that make the list an empty one."""
+
+    def advance(self, state: Any, token: int) -> Any:
+        """RETURNS (Any): The state after a legal token."""
+
+    def is_closed(self, state: Any) -> bool:
+        """RETURNS (bool): Whether the list is complete."""
+
+    def ends_mention(self, state: Any, token: int) -> bool:
+        """RETURNS (bool): Whether a legal token closes a mention."""
+
+    def draft(self, state: Any) -> List[Guess]:
+        """RETURNS (List[Guess]): What probably follows, as a tree of legal tokens."""
 
 
 @dataclass(frozen=True)
@@ -49,8 +100,10 @@ class CopyState:
     named: FrozenSet[Tuple[int, ...]] = frozenset()
 
 
-class CopyGuide:
-    """The legal continuations of every answer about one passage."""
+class PieceGuide:
+    """The legal continuations of every answer about one passage, piece by piece."""
+
+    start = CopyState()
 
     def __init__(
         self,
@@ -59,6 +112,7 @@ class CopyGuide:
         *,
         can_start: Optional[Sequence[bool]] = None,
         can_end: Optional[Sequence[bool]] = None,
+        ends_word: Optional[Sequence[bool]] = None,
     ) -> None:
         """Index a passage.
 
@@ -67,35 +121,45 @@ class CopyGuide:
         can_start (Optional[Sequence[bool]]): Whether a mention may start with a
             piece; everywhere if None. Shape: (n_pieces,)
         can_end (Optional[Sequence[bool]]): Whether it may end with a piece.
+        ends_word (Optional[Sequence[bool]]): Whether it probably ends there, if it
+            comes so far. Decides what is drafted, never what is legal.
         """
         self.pieces = list(pieces)
         self.syntax = syntax
-        self.can_end = [True] * len(self.pieces) if can_end is None else can_end
+        everywhere = [True] * len(self.pieces)
+        self.can_end = everywhere if can_end is None else can_end
+        self.ends_word = everywhere if ends_word is None else ends_word
         self.places: Dict[int, List[int]] = {}  # piece -> where a mention may start
         for place, piece in enumerate(self.pieces):
             if can_start is None or can_start[place]:
                 self.places.setdefault(piece, []).append(place)
+        self._starts = np.array(list(self.places), np.int64)
 
-    def legal(self, state: CopyState) -> List[int]:
+    def legal(self, state: CopyState) -> np.ndarray:
         """List what may come next.
 
         state (CopyState): Where the answer stands.
-        RETURNS (List[int]): Token IDs, none twice.
+        RETURNS (np.ndarray): Token IDs, none twice. Shape: (n_legal,)
         """
         syntax = self.syntax
         if state.mode == "start":
             # nothing to copy: only the empty list can be completed
-            return [syntax.empty, syntax.open] if self.places else [syntax.empty]
+            opened = [syntax.open] if self.places else []
+            return np.array([syntax.empty, *opened])
         if state.mode == "mention":
-            return list(self.places)
+            return self._starts
         if state.mode == "inside":
-            whole = any(self.can_end[p - 1] for p in state.positions)
-            if not whole:
-                return self.following(state)
+            following = self.following(state)
+            if not any(self.can_end[p - 1] for p in state.positions):
+                return np.array(following)
             # a list that repeats itself has said all; or it might never end
             again = [] if state.mention in state.named else [syntax.next]
-            return [*again, syntax.close, *self.following(state)]
-        return [syntax.end]
+            return np.array([*again, syntax.close, *following])
+        return np.array([syntax.end])
+
+    def empties(self, state: CopyState) -> Sequence[int]:
+        """RETURNS (Sequence[int]): The tokens that make the list an empty one."""
+        return (self.syntax.empty,) if state.mode == "start" else ()
 
     def following(self, state: CopyState) -> List[int]:
         """List the pieces that would continue a mention.
@@ -127,6 +191,37 @@ class CopyGuide:
             after = frozenset(p + 1 for p in going if self.pieces[p] == token)
             return CopyState("inside", after, (*state.mention, token), state.named)
         return CopyState("done")
+
+    def is_closed(self, state: CopyState) -> bool:
+        """RETURNS (bool): Whether the list is complete."""
+        return state.mode in ("closed", "done")
+
+    def ends_mention(self, state: CopyState, token: int) -> bool:
+        """RETURNS (bool): Whether a legal token closes a mention."""
+        return token in (self.syntax.next, self.syntax.close)
+
+    def draft(self, state: CopyState) -> List[Guess]:
+        """Guess what follows: a list opens; or the passage goes on from the first
+        place where the mention can stand, with another mention after every word.
+
+        state (CopyState): Where the answer stands.
+        RETURNS (List[Guess]): A tree of tokens.
+        """
+        if state.mode == "start":
+            return [Guess(-1, self.syntax.open)]
+        if state.mode != "inside":
+            return []
+        place = min(state.positions)
+        chain = self.pieces[place : place + DRAFT]
+        guesses: List[Guess] = []
+        parent = -1
+        for i in range(len(chain) + 1):
+            if self.ends_word[place + i - 1]:
+                guesses.append(Guess(parent, self.syntax.next))
+            if i < len(chain):
+                guesses.append(Guess(parent, chain[i]))
+                parent = len(guesses) - 1
+        return guesses
 
     def find(self, mention: Sequence[int]) -> int:
         """Find a mention among the pieces.

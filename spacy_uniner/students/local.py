@@ -1,16 +1,16 @@
 """A checkpoint in this process: strings in, answers out.
 
 Loads on the first question, never on construction; drops its weights when
-pickled; refuses to run after a fork; halves a batch that memory can't hold.
+pickled; refuses to run after a fork.
 How a checkpoint is found and loaded is in `checkpoint`, how answers are written
-in `tree`, or, where nothing can be told of the tokenizer's list syntax, in `greedy`.
+in `tree`.
 """
 
 import math
 import re
 import threading
 import warnings
-from typing import Any, Callable, Dict, List, Optional, Sequence, TypeVar
+from typing import Any, Dict, List, Optional, Sequence, Tuple
 
 from spacy import registry
 
@@ -29,13 +29,11 @@ from .checkpoint import (
     tell_licence,
 )
 from .coding import Coder
-from .greedy import write_greedy
-from .tree import Row, Written, write_tree
+from .llama import Llama
+from .tree import Decoding, Row, Written, write_tree
 
-T = TypeVar("T")
-U = TypeVar("U")
 PROMPT_TOKENS = 128  # tokens kept for template and type
-MAX_QUESTION_TOKENS = 512  # tokens of questions that share a row, if the batch is small
+MAX_QUESTION_TOKENS = 512  # tokens of questions that share one reading of a passage
 
 
 @registry.misc("spacy-uniner.LocalStudent.v1")
@@ -50,6 +48,7 @@ def make_local_student(
     max_passage_tokens: Optional[int] = None,
     max_new_tokens: int = 256,
     empty_bound: Optional[float] = None,
+    constrained: bool = True,
 ) -> "LocalStudent":
     """Create a student that runs in this process. Weights load on the first
     question; with `hub`, a name that was not downloaded before is downloaded now.
@@ -59,15 +58,17 @@ def make_local_student(
     template (str): Prompt template; "auto" for the one that the checkpoint names.
     device (str): "auto", "cpu", "cuda", "cuda:0", ...
     dtype (str): "auto", "float32", "bfloat16" or "float16".
-    tokens_per_batch (int): Tokens of the forward pass that reads passages and types,
-        padding included; the later ones, per mention, are mostly smaller.
+    tokens_per_batch (int): Tokens of a forward pass. Memory for keys and values is
+        bounded by twice as many.
     max_passage_tokens (Optional[int]): Longest passage, in tokens; None for what the
         checkpoint says, or 256, the length that the paper's students were trained on.
     max_new_tokens (int): Longest answer, in tokens.
     empty_bound (Optional[float]): The dial between precision and recall: an answer is
         empty when the probability of that is at least this. 0.5 is the greedy
-        choice; None for what the checkpoint says, fitted on dev data, or 0.5. Only
-        for checkpoints whose mentions are copied by construction.
+        choice; None for what the checkpoint says, fitted on dev data, or 0.5.
+    constrained (bool): Whether an answer may hold nothing but JSON syntax and
+        stretches of the passage. If not, it is what plain greedy decoding gives,
+        and `empty_bound` has no say.
     RETURNS (LocalStudent): The student.
     RAISES (ValueError): U001, U030, U031, U034, U039, U042, U044, if a setting is not allowed.
     """
@@ -80,6 +81,7 @@ def make_local_student(
         max_passage_tokens=max_passage_tokens,
         max_new_tokens=max_new_tokens,
         empty_bound=empty_bound,
+        constrained=constrained,
     )
 
 
@@ -97,6 +99,7 @@ class LocalStudent:
         max_passage_tokens: Optional[int] = None,
         max_new_tokens: int = 256,
         empty_bound: Optional[float] = None,
+        constrained: bool = True,
     ) -> None:
         """Check the settings. For settings and errors see `make_local_student`."""
         _check(
@@ -134,12 +137,14 @@ class LocalStudent:
         if not 0.0 <= empty_bound <= 1.0:
             raise ValueError(Errors.U044.format(found=empty_bound))
         self.empty_bound = empty_bound
+        self.constrained = constrained
         self._forget()
 
     def _forget(self) -> None:
         """Be as new: nothing loaded."""
         self._coder: Optional[Coder] = None
         self._model: Any = None
+        self._llama: Optional[Llama] = None
         self._lock = threading.Lock()
 
     @property
@@ -160,6 +165,13 @@ class LocalStudent:
             )
         return self._model
 
+    @property
+    def llama(self) -> Llama:
+        """RETURNS (Llama): Their forward, set up on first use."""
+        if self._llama is None:
+            self._llama = Llama(self.model)
+        return self._llama
+
     def count_tokens(self, text: str) -> int:
         """RETURNS (int): Length of a text, in tokens."""
         return len(self.coder.text(text))
@@ -175,55 +187,40 @@ class LocalStudent:
         """
         refuse_forks()
         with self._lock:
-            if self.coder.syntax is not None:
-                return self._ask_tree(questions)
-            return self._ask_greedy(questions)
-
-    def _ask_tree(self, questions: Sequence[Question]) -> List[List[Answer]]:
-        """Answer with the answer tree: a row per passage, split if it has too many types."""
-        rows: List[Row] = []
-        owners: List[int] = []
-        for owner, (passage, types) in enumerate(questions):
-            prefix, guide = self.coder.prefix(passage), self.coder.guide(passage)
-            room = max(MAX_QUESTION_TOKENS, self.tokens_per_batch // 4 - len(prefix))
-            for part in _split([self.coder.question(t) for t in types], room):
-                rows.append(Row(prefix, part, guide))  # type: ignore[arg-type]
-                owners.append(owner)
-        written = self._in_batches(
-            rows,
-            [row.width for row in rows],
-            lambda batch: write_tree(
-                self.model,
-                batch,
-                max_new_tokens=self.max_new_tokens,
-                empty_bound=self.empty_bound,
-            ),
-        )
+            rows: List[Row] = []
+            owners: List[int] = []
+            for owner, (passage, types) in enumerate(questions):
+                prefix, guide = self.coder.prefix(passage), self.coder.guide(passage)
+                for part in _split([self.coder.question(t) for t in types]):
+                    rows.append(Row(prefix, part, guide))
+                    owners.append(owner)
+            written = self._write(rows)
         self._warn_of_cuts([w for row in written for w in row])
         answers: List[List[Answer]] = [[] for _ in questions]
         for owner, row in zip(owners, written):
-            answers[owner] += [self._read_guided(w) for w in row]
+            answers[owner] += [self._read(w) for w in row]
         return answers
 
-    def _ask_greedy(self, questions: Sequence[Question]) -> List[List[Answer]]:
-        """Answer with one prompt per question."""
-        prompts: List[List[int]] = []
-        for passage, types in questions:
-            prefix = self.coder.prefix(passage)
-            prompts += [prefix + self.coder.question(t) for t in types]
-        written = self._in_batches(
-            prompts,
-            [len(prompt) for prompt in prompts],
-            lambda batch: write_greedy(
-                self.model,
-                batch,
-                end=self.coder.end,
-                max_new_tokens=self.max_new_tokens,
-            ),
+    def _write(self, rows: Sequence[Row]) -> List[List[Written]]:
+        """Write answers, or say in the user's words why not."""
+        import torch
+
+        decoding = Decoding(
+            end=self.coder.end,
+            max_new_tokens=self.max_new_tokens,
+            tokens_per_batch=self.tokens_per_batch,
+            empty_bound=self.empty_bound,
+            constrained=self.constrained,
         )
-        self._warn_of_cuts(written)
-        rest = iter(written)
-        return [[self._read_free(next(rest)) for _ in types] for _, types in questions]
+        try:
+            return write_tree(self.llama, rows, decoding)
+        except torch.OutOfMemoryError as e:
+            widest = max(row.width for row in rows)
+            message = Errors.U036.format(n_tokens=widest, device=self.device)
+            raise RuntimeError(message) from e
+        except FloatingPointError as e:
+            name, dtype = self.checkpoint.name, self.llama.dtype
+            raise ValueError(Errors.U037.format(path=name, dtype=dtype)) from e
 
     def _warn_of_cuts(self, written: Sequence[Written]) -> None:
         cut = sum(not w.finished for w in written)
@@ -231,90 +228,44 @@ class LocalStudent:
             message = Warnings.U103.format(truncated=cut, limit=self.max_new_tokens)
             warnings.warn(message, stacklevel=4)
 
-    def _in_batches(
-        self,
-        items: Sequence[T],
-        widths: Sequence[int],
-        write: Callable[[List[T]], List[U]],
-    ) -> List[U]:
-        """Write items of like width together; where memory can't hold a batch, halve it.
-
-        RAISES (RuntimeError): U036, if memory can't hold a single item.
-        """
-        import torch
-
-        order = sorted(range(len(items)), key=lambda i: -widths[i])
-        out: Dict[int, U] = {}
-        at, budget = 0, self.tokens_per_batch
-        while at < len(order):
-            size = max(1, budget // widths[order[at]])  # the widest comes first
-            batch = order[at : at + size]
-            try:
-                out.update(zip(batch, write([items[i] for i in batch])))
-            except torch.OutOfMemoryError as e:
-                if torch.cuda.is_available():
-                    torch.cuda.empty_cache()
-                if len(batch) == 1:
-                    n_tokens = widths[order[at]]
-                    message = Errors.U036.format(n_tokens=n_tokens, device=self.device)
-                    raise RuntimeError(message) from e
-                budget = widths[order[at]] * (len(batch) // 2)
-                continue
-            at += len(batch)
-        return [out[i] for i in range(len(items))]
-
-    def _read_guided(self, written: Written) -> Answer:
-        """Read a list that is valid by construction, and score each mention by the
-        pieces from its opening to its close."""
+    def _read(self, written: Written) -> Answer:
+        """Read an answer, and score each mention by the pieces from its opening to
+        its close."""
         text = self.coder.answer(written.ids)
         reading = read_answer(text)
-        syntax = self.coder.syntax
-        borders = [
-            i
-            for i, token in enumerate(written.ids)
-            if syntax and token in (syntax.open, syntax.next, syntax.close)
-        ]
-        scores = [
-            math.prod(written.probabilities[start : end + 1])
-            for start, end in zip(borders, borders[1:])
-        ]
-        mentions = tuple(Mention(i.text, p) for i, p in zip(reading.items, scores))
+        if len(written.closes) == len(reading.items):
+            borders = [0, *written.closes]
+            parts = [slice(a, b + 1) for a, b in zip(borders, borders[1:])]
+        else:
+            parts = self._overlaps(written, [(i.start, i.end) for i in reading.items])
+        scores = [math.prod(written.probabilities[part]) for part in parts]
         return Answer(
-            mentions,
+            tuple(Mention(i.text, p) for i, p in zip(reading.items, scores)),
             written.p_empty,
-            reading.unreadable,
-            reading.truncated,
-            written.certified,
-            text,
-        )
-
-    def _read_free(self, written: Written) -> Answer:
-        """Read whatever was written, and score each mention by the pieces that its
-        string overlaps."""
-        text = self.coder.answer(written.ids)
-        reading = read_answer(text)
-        offsets = self.coder.answer_offsets(written.ids) if reading.items else []
-        mentions = []
-        for item in reading.items:
-            pieces = [
-                p
-                for (start, end), p in zip(offsets, written.probabilities)
-                if start < item.end and end > item.start
-            ]
-            mentions.append(Mention(item.text, math.prod(pieces)))
-        p_empty = math.prod(written.probabilities) if text.strip() == "[]" else 0.0
-        return Answer(
-            tuple(mentions),
-            p_empty,
             reading.unreadable,
             reading.truncated,
             written.certified,
             text.strip(),
         )
 
+    def _overlaps(
+        self, written: Written, spans: Sequence[Tuple[int, int]]
+    ) -> List[slice]:
+        """Find the tokens that overlap stretches of an answer's text.
+
+        spans (Sequence[Tuple[int, int]]): Where they start and end, in characters.
+        RETURNS (List[slice]): First and past-last token of each.
+        """
+        offsets = self.coder.answer_offsets(written.ids) if spans else []
+        found = []
+        for start, end in spans:
+            at = [i for i, (a, b) in enumerate(offsets) if a < end and b > start]
+            found.append(slice(at[0], at[-1] + 1) if at else slice(0, 0))
+        return found
+
     def __getstate__(self) -> Dict[str, Any]:
         state = self.__dict__.copy()
-        for name in ("_coder", "_model", "_lock"):
+        for name in ("_coder", "_model", "_llama", "_lock"):
             del state[name]
         return state
 
@@ -323,14 +274,14 @@ class LocalStudent:
         self._forget()
 
 
-def _split(questions: List[List[int]], room: int) -> List[List[List[int]]]:
-    """Split questions into runs of at most `room` tokens, openings included."""
+def _split(questions: List[List[int]]) -> List[List[List[int]]]:
+    """Split questions into runs of at most `MAX_QUESTION_TOKENS`, openings included."""
     parts: List[List[List[int]]] = [[]]
-    left = room
+    left = MAX_QUESTION_TOKENS
     for question in questions:
         if parts[-1] and len(question) + 1 > left:
             parts.append([])
-            left = room
+            left = MAX_QUESTION_TOKENS
         parts[-1].append(question)
         left -= len(question) + 1
     return parts

@@ -1,29 +1,41 @@
-"""The answer tree: all types of a passage in one row, one forward per mention.
+"""The answer tree: all types of a passage at once, about one forward per mention.
 
-A row holds a passage once and a branch per type; a branch sees the passage and
-itself. The first forward decides every empty answer, and, by a speculative
-opening of the list, the first piece of every other. Each further forward checks
-a draft per unfinished answer: the passage's own continuation of what was copied
-so far, with the opening of another mention under every piece. Drafts decide
-when a choice is computed, never what it is: answers equal those written one
-token at a time.
+A passage is read once, with a branch per type that sees the passage and itself.
+Every forward reads what is certain of each branch, and below it a draft: what
+probably follows. The first one thus decides every empty answer and most first
+pieces of a list, each later one most of a mention. Drafts decide when a choice is
+computed, never what it is: answers equal those written one token at a time.
 
-Works on token IDs: what they mean is decided in `coding`, what may follow in
-`copying`.
+Branches that are done make room for the next passages, so that forwards stay full
+and memory does not grow with the stream. What may follow is decided in `copying`,
+how tokens are read in `llama`; here are only token IDs.
 """
 
+from collections import deque
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, List, Sequence, Tuple
+from functools import lru_cache
+from typing import (
+    TYPE_CHECKING,
+    Any,
+    Deque,
+    Iterator,
+    List,
+    NamedTuple,
+    Optional,
+    Sequence,
+    Tuple,
+)
 
 import numpy as np
 
-from .copying import CopyGuide, CopyState
+from .copying import Guess, Guide
+from .llama import Llama, Memory, Reading
 
 if TYPE_CHECKING:
     from torch import Tensor
-    from transformers import LlamaForCausalLM
 
-DRAFT = 4  # pieces that are guessed beyond the last certain one
+GROVE_TOKENS = 256  # tokens; passages that are shorter share a grove
+IN_FLIGHT = 2  # forwards' worth of tokens that are remembered at a time
 
 
 @dataclass(frozen=True)
@@ -32,17 +44,37 @@ class Row:
 
     prefix (Sequence[int]): Token IDs of what the questions share.
     questions (Sequence[Sequence[int]]): Token IDs of each question.
-    guide (CopyGuide): What its answers may hold.
+    guide (Optional[Guide]): What its answers may hold; None if nothing is known.
     """
 
     prefix: Sequence[int]
     questions: Sequence[Sequence[int]]
-    guide: CopyGuide
+    guide: Optional[Guide]
 
     @property
     def width(self) -> int:
-        """RETURNS (int): Tokens of the first forward."""
+        """RETURNS (int): Tokens of the first forward, about."""
         return len(self.prefix) + sum(len(q) + 1 for q in self.questions)
+
+
+@dataclass(frozen=True)
+class Decoding:
+    """How answers are written.
+
+    end (int): Token ID that ends an answer.
+    max_new_tokens (int): Longest answer, in tokens.
+    tokens_per_batch (int): Tokens per forward.
+    empty_bound (float): An answer is empty when the probability of that is at least
+        this; 0.5 is the greedy choice.
+    constrained (bool): Whether only what the guide allows is written. If not, this
+        is plain greedy decoding, and the guide only drafts.
+    """
+
+    end: int
+    max_new_tokens: int = 256
+    tokens_per_batch: int = 4096
+    empty_bound: float = 0.5
+    constrained: bool = True
 
 
 @dataclass
@@ -51,268 +83,434 @@ class Written:
 
     ids (List[int]): Token IDs so far.
     probabilities (List[float]): Of each of them, among those that were legal.
+    raw (List[float]): Of each of them, among all.
     p_empty (float): Probability of the empty list.
+    closes (List[int]): Places of the tokens that closed a mention.
     certified (bool): Whether every token was also the best of all tokens.
     finished (bool): Whether it came to its end.
     """
 
     ids: List[int] = field(default_factory=list)
     probabilities: List[float] = field(default_factory=list)
+    raw: List[float] = field(default_factory=list)
     p_empty: float = 0.0
+    closes: List[int] = field(default_factory=list)
     certified: bool = True
     finished: bool = False
 
 
-@dataclass
+@dataclass(eq=False)
+class _Passage:
+    """A passage and its place in a grove.
+
+    row (Row): Its tokens.
+    slots (List[int]): Where they are; empty as long as they are not read.
+    """
+
+    row: Row
+    slots: List[int] = field(default_factory=list)
+
+
 class _Branch:
-    """An answer and its place in the tree: `path` holds the slots of its own tokens
-    in the cache, `position` is that of its next token."""
+    """An answer and its place in a grove."""
 
-    row: int
-    guide: CopyGuide
-    empty_bound: float
-    position: int
-    path: List[int]
-    written: Written = field(default_factory=Written)
-    state: CopyState = CopyState()
+    def __init__(
+        self, passage: _Passage, question: Sequence[int], decoding: Decoding
+    ) -> None:
+        """Plant a branch.
 
-    def choose(self, logits: np.ndarray, best_of_all: int) -> int:
-        """Take the best legal token.
+        passage (_Passage): What is asked about.
+        question (Sequence[int]): Token IDs of what is asked.
+        decoding (Decoding): How answers are written.
+        """
+        self.passage, self.decoding = passage, decoding
+        self.guide = passage.row.guide
+        self.state: Any = self.guide.start if self.guide else None
+        self.path: List[int] = []  # slots of its own tokens that are certain
+        self.position = len(passage.row.prefix)  # of the next token that is read
+        self.pending = list(question)  # tokens that are certain and not yet read
+        self.written = Written()
+
+    @property
+    def is_live(self) -> bool:
+        """RETURNS (bool): Whether there is more to write."""
+        written = self.written
+        return not written.finished and len(written.ids) < self.decoding.max_new_tokens
+
+    def draft(self) -> List[Guess]:
+        """RETURNS (List[Guess]): What probably follows what is pending."""
+        return self.guide.draft(self.state) if self.state and self.guide else []
+
+    def choose(self, logits: np.ndarray, best_of_all: int, log_total: float) -> int:
+        """Choose the next token.
 
         logits (np.ndarray): Shape: (n_vocab,)
         best_of_all (int): Their greatest, legal or not.
-        RETURNS (int): The token ID.
+        log_total (float): Log of the sum of their exponentials.
+        RETURNS (int): Its ID.
         """
-        legal = self.guide.legal(self.state)
-        scores = logits[legal]
-        exp = np.exp(scores - scores.max())
-        p = exp / exp.sum()
-        best = int(p.argmax())
-        written = self.written
-        if not written.ids:
-            written.p_empty = float(p[0])
-            best = int(len(legal) > 1 and p[0] < self.empty_bound)
-        token = legal[best]
+        guide, written = self.guide, self.written
+        token, p = best_of_all, float(np.exp(logits[best_of_all] - log_total))
+        if guide and self.state:
+            legal = guide.legal(self.state)
+            scores = logits[legal]
+            shares = np.exp(scores - scores.max())
+            shares /= shares.sum()
+            empties = guide.empties(self.state)
+            at = int(shares.argmax())
+            if empties:
+                at = self._decide(np.isin(legal, empties), shares)
+            if self.decoding.constrained:
+                token, p = int(legal[at]), float(shares[at])
+            if self.decoding.constrained or token in legal:
+                if guide.ends_mention(self.state, token):
+                    written.closes.append(len(written.ids))
+                self.state = guide.advance(self.state, token)
+            else:
+                self.state = None  # off the guide, nothing is known of what follows
         written.ids.append(token)
-        written.probabilities.append(float(p[best]))
+        written.probabilities.append(p)
+        written.raw.append(float(np.exp(logits[token] - log_total)))
         written.certified &= token == best_of_all
-        self.state = self.guide.advance(self.state, token)
-        written.finished = self.state.mode == "closed"
+        closed = self.decoding.constrained and guide and guide.is_closed(self.state)
+        written.finished = bool(closed) or token == self.decoding.end
         return token
 
+    def _decide(self, empty: np.ndarray, shares: np.ndarray) -> int:
+        """Choose between the empty list and another, and note how likely it is.
 
-@dataclass(frozen=True)
-class _Node:
-    """A token to be read: its position, and the slots it sees beyond the prefix."""
-
-    token: int
-    position: int
-    sees: List[int]
-
-
-class _Forest:
-    """Rows on a model: nodes in, logits out, with the keys and values of all rows kept."""
-
-    def __init__(
-        self, model: "LlamaForCausalLM", prefixes: Sequence[Sequence[int]]
-    ) -> None:
-        from transformers import DynamicCache
-
-        self.model = model
-        self.sizes = [len(prefix) for prefix in prefixes]
-        self.cache = DynamicCache(config=model.config)
-        self.n_slots = 0
-
-    def read(self, nodes: Sequence[Sequence[_Node]], prefixes: Any = None) -> "Tensor":
-        """Read nodes, each row's side by side.
-
-        nodes (Sequence[Sequence[_Node]]): New nodes of each row. The slot of the
-            i-th is the number of slots before this call, plus the length of the
-            prefix if it is read in this call, plus i.
-        prefixes (Optional[Sequence[Sequence[int]]]): The prefixes, in the first call.
-        RETURNS (Tensor): Last hidden states. Shape: (n_rows, width, hidden)
+        empty (np.ndarray): Which choices make the list empty. Shape: (n_legal,)
+        shares (np.ndarray): Probabilities. Shape: (n_legal,)
+        RETURNS (int): Place of the choice.
         """
-        import torch
+        so_far = float(np.prod(self.written.probabilities))
+        self.written.p_empty += so_far * float(shares[empty].sum())
+        nothing = float(shares[empty].max(initial=0.0))
+        something = float(shares[~empty].max(initial=0.0))
+        bound = self.decoding.empty_bound
+        is_empty = something == 0.0 or nothing >= bound * (nothing + something)
+        return int(np.where(empty == is_empty, shares, -1.0).argmax())
 
-        lead = [len(prefix) for prefix in prefixes] if prefixes else [0] * len(nodes)
-        width = max(n + len(row) for n, row in zip(lead, nodes))
-        ids = np.zeros((len(nodes), width), np.int64)
-        positions = np.zeros((len(nodes), width), np.int64)
-        visible = np.zeros((len(nodes), width, self.n_slots + width), bool)
-        visible[:, :, 0] = True  # padding must see something, or it is not a number
-        for r, row in enumerate(nodes):
-            n = lead[r]
-            if n:
-                ids[r, :n] = prefixes[r]
-                positions[r, :n] = np.arange(n)
-                visible[r, :n, :n] = np.tri(n, dtype=bool)
-            visible[r, n : n + len(row), : self.sizes[r]] = True
-            for i, node in enumerate(row, n):
-                ids[r, i] = node.token
-                positions[r, i] = node.position
-                visible[r, i, node.sees] = True
-                visible[r, i, self.n_slots + i] = True
-        self.n_slots += width
-        device, dtype = self.model.device, self.model.dtype
-        mask = torch.zeros(visible.shape, dtype=dtype)
-        mask.masked_fill_(torch.from_numpy(~visible), torch.finfo(dtype).min)
-        return self.model.model(
-            input_ids=torch.from_numpy(ids).to(device),
-            position_ids=torch.from_numpy(positions).to(device),
-            attention_mask=mask[:, None].to(device),
-            past_key_values=self.cache,
-            use_cache=True,
-        ).last_hidden_state
 
-    def logits(
-        self, hidden: "Tensor", places: Sequence[Tuple[int, int]]
-    ) -> Tuple[np.ndarray, List[int]]:
-        """Compute logits where they are needed.
+@lru_cache(maxsize=4096)
+def _lineage(parents: Tuple[int, ...]) -> Tuple[np.ndarray, np.ndarray]:
+    """Tell who descends from whom.
 
-        hidden (Tensor): Shape: (n_rows, width, hidden)
-        places (Sequence[Tuple[int, int]]): Row and column of each. Shape: (n_places, 2)
-        RETURNS (Tuple[np.ndarray, List[int]]): Logits, shape: (n_places, n_vocab);
-            and the greatest of each.
+    parents (Tuple[int, ...]): Parent of each node, before it; -1 for none.
+    RETURNS (Tuple[np.ndarray, np.ndarray]): Whether a node (row) sees another, itself
+        included, shape: (n_nodes, n_nodes); and its depth, shape: (n_nodes,)
+    """
+    sees = np.eye(len(parents), dtype=bool)
+    for node, parent in enumerate(parents):
+        if parent >= 0:
+            sees[node] |= sees[parent]
+    return sees, sees.sum(1) - 1
+
+
+class _Draft:
+    """The new tokens of a branch in one forward: what is pending, and guesses below."""
+
+    def __init__(self, branch: _Branch) -> None:
+        self.branch = branch
+        self.last = len(branch.pending) - 1  # certain up to here
+        guesses = branch.draft()
+        self.tokens = [*branch.pending, *(guess.token for guess in guesses)]
+        below = [
+            self.last + 1 + g.parent if g.parent >= 0 else self.last for g in guesses
+        ]
+        self.parents = (*range(-1, self.last), *below)
+        self.slots: List[int] = []
+        self.first = 0  # row of the first token among all hidden states
+
+    def __len__(self) -> int:
+        return len(self.tokens)
+
+    def child(self, node: int, token: int) -> int:
+        """RETURNS (int): The node for a token below another; -1 if none was drafted."""
+        for i in range(max(node, self.last) + 1, len(self.tokens)):
+            if self.parents[i] == node and self.tokens[i] == token:
+                return i
+        return -1
+
+
+class _Grove:
+    """Passages that are read together: slots for their tokens, and their branches."""
+
+    def __init__(self, rows: Sequence[Row], decoding: Decoding) -> None:
+        """Plant passages.
+
+        rows (Sequence[Row]): The passages with their questions.
+        decoding (Decoding): How answers are written.
         """
-        rows, columns = zip(*places)
-        found = self.model.lm_head(hidden[list(rows), list(columns)]).float()
-        return found.cpu().numpy(), found.argmax(-1).tolist()
+        self.rows = rows
+        self.branches = [
+            _Branch(passage, question, decoding)
+            for passage in map(_Passage, rows)
+            for question in passage.row.questions
+        ]
+        self.memory: Optional[Memory] = None
+        self.n_used = 0  # slots up to the highest that was ever taken
+        self.free: List[int] = []
+
+    @property
+    def width(self) -> int:
+        """RETURNS (int): Tokens of the first forward, about."""
+        return sum(row.width for row in self.rows)
+
+    @property
+    def live(self) -> List[_Branch]:
+        """RETURNS (List[_Branch]): The branches with more to write."""
+        return [branch for branch in self.branches if branch.is_live]
+
+    def _take(self, n: int) -> List[int]:
+        """RETURNS (List[int]): Slots that hold nothing of use."""
+        taken = [self.free.pop() for _ in range(min(n, len(self.free)))]
+        fresh = range(self.n_used, self.n_used + n - len(taken))
+        self.n_used = fresh.stop
+        return [*taken, *fresh]
+
+    def reading(
+        self, llama: Llama, passages: Sequence[_Passage], drafts: Sequence[_Draft]
+    ) -> Reading:
+        """Lay out the tokens of a forward.
+
+        llama (Llama): Who reads.
+        passages (Sequence[_Passage]): Those that are not read yet.
+        drafts (Sequence[_Draft]): The drafts of some branches.
+        RETURNS (Reading): The tokens, passages first.
+        """
+        n_new = sum(len(p.row.prefix) for p in passages) + sum(map(len, drafts))
+        slots = self._take(n_new)
+        if self.memory is None:
+            self.memory = Memory(llama, self.n_used + self.n_used // 4)
+        elif self.memory.n_slots < self.n_used:
+            self.memory.grow(2 * self.n_used)
+        ids, positions = np.empty(n_new, np.int64), np.empty(n_new, np.int64)
+        visible = np.zeros((n_new, self.n_used), bool)
+        at = 0
+        for passage in passages:
+            end = at + len(passage.row.prefix)
+            passage.slots = slots[at:end]
+            ids[at:end] = passage.row.prefix
+            positions[at:end] = np.arange(end - at)
+            visible[at:end, passage.slots] = np.tri(end - at, dtype=bool)
+            at = end
+        for draft in drafts:
+            branch, end = draft.branch, at + len(draft)
+            draft.slots = slots[at:end]
+            sees, depth = _lineage(draft.parents)
+            ids[at:end] = draft.tokens
+            positions[at:end] = branch.position + depth
+            visible[at:end, branch.passage.slots] = True
+            visible[at:end, branch.path] = True
+            visible[at:end, draft.slots] = sees
+            at = end
+        return Reading(self.memory, ids, positions, np.array(slots), visible)
+
+    def forget(self, reading: Reading, passages: Sequence[_Passage]) -> None:
+        """Take back a layout that could not be read."""
+        for passage in passages:
+            passage.slots = []
+        self.free += reading.slots.tolist()
+        if len(self.free) == self.n_used:
+            self.memory, self.n_used, self.free = None, 0, []
+
+    def by_row(self) -> Iterator[List[_Branch]]:
+        """YIELDS (List[_Branch]): The branches of each row."""
+        rest = iter(self.branches)
+        for row in self.rows:
+            yield [next(rest) for _ in row.questions]
+
+    def settle(self, draft: _Draft, kept: Sequence[int], pending: List[int]) -> None:
+        """Keep what became certain of a draft, and free the slots of the rest.
+
+        kept (Sequence[int]): Nodes that are certain, in order.
+        pending (List[int]): What was chosen after them.
+        """
+        branch = draft.branch
+        branch.path += [draft.slots[node] for node in kept]
+        branch.position += len(kept)
+        branch.pending = pending
+        if branch.is_live:
+            self.free += [s for i, s in enumerate(draft.slots) if i not in kept]
+        else:
+            self.free += branch.path + [s for s in draft.slots if s not in branch.path]
+
+
+class _Part(NamedTuple):
+    """What one grove has in a forward: passages that are read, and drafts."""
+
+    grove: _Grove
+    passages: List[_Passage]
+    drafts: List[_Draft]
+
+
+class _Forward:
+    """One forward: the drafts of some groves."""
+
+    def __init__(self, llama: Llama) -> None:
+        self.llama = llama
+        self.parts: List[_Part] = []
+        self.readings: List[Reading] = []
+        self.n_tokens = 0
+        self.n_drafts = 0
+
+    def add(self, grove: _Grove, *, room: int) -> None:
+        """Add as many drafts of a grove as there is room for, and one at least if
+        nothing else is there.
+
+        grove (_Grove): The grove.
+        room (int): Tokens of a forward.
+        """
+        part = _Part(grove, [], [])
+        for branch in grove.live:
+            draft = _Draft(branch)
+            passage = branch.passage
+            is_new = not passage.slots and passage not in part.passages
+            size = len(draft) + (len(passage.row.prefix) if is_new else 0)
+            if self.n_drafts and self.n_tokens + size > room:
+                break
+            part.drafts.append(draft)
+            if is_new:
+                part.passages.append(passage)
+            self.n_tokens += size
+            self.n_drafts += 1
+        if part.drafts:
+            self.parts.append(part)
+
+    def cancel(self) -> None:
+        """Leave the groves as they were."""
+        for part, reading in zip(self.parts, self.readings):
+            part.grove.forget(reading, part.passages)
+
+    def run(self) -> None:
+        """Read, and choose what can be chosen."""
+        at = 0
+        for grove, passages, drafts in self.parts:
+            self.readings.append(grove.reading(self.llama, passages, drafts))
+            at += len(self.readings[-1].ids) - sum(map(len, drafts))
+            for draft in drafts:
+                draft.first = at
+                at += len(draft)
+        hidden = self.llama.read(self.readings)
+        every = [(grove, draft) for grove, _, drafts in self.parts for draft in drafts]
+        # most branches end here: logits below are computed for the others only
+        ends = self._choices(hidden, [d.first + d.last for _, d in every])
+        going: List[Tuple[_Grove, _Draft, int]] = []
+        for i, (grove, draft) in enumerate(every):
+            branch = draft.branch
+            token = branch.choose(*ends(i))
+            child = draft.child(draft.last, token) if branch.is_live else -1
+            if child < 0:
+                grove.settle(draft, range(draft.last + 1), [token])
+            else:
+                going.append((grove, draft, child))
+        if not going:
+            return
+        offsets = np.cumsum([0, *(len(d) - d.last - 1 for _, d, _ in going)])
+        below = self._choices(
+            hidden,
+            [d.first + n for _, d, _ in going for n in range(d.last + 1, len(d))],
+        )
+        for offset, (grove, draft, node) in zip(offsets, going):
+            kept = list(range(draft.last + 1))
+            while node >= 0:
+                kept.append(node)
+                token = draft.branch.choose(*below(offset + node - draft.last - 1))
+                node = draft.child(node, token) if draft.branch.is_live else -1
+            grove.settle(draft, kept, [token])
+
+    def _choices(self, hidden: "Tensor", places: Sequence[int]) -> Any:
+        """Compute what choices are made from.
+
+        RETURNS (Callable): Place in `places` -> logits, best of all, log of the sum.
+        RAISES (FloatingPointError): If they are not finite.
+        """
+        logits = self.llama.logits(hidden, places)
+        totals = logits.logsumexp(-1).cpu().numpy()
+        if not np.isfinite(totals).all():
+            raise FloatingPointError(f"{(~np.isfinite(totals)).sum()} of {len(totals)}")
+        best = logits.argmax(-1).tolist()
+        values = logits.cpu().numpy()
+        return lambda i: (values[i], best[i], totals[i])
 
 
 def write_tree(
-    model: "LlamaForCausalLM",
-    rows: Sequence[Row],
-    *,
-    max_new_tokens: int,
-    empty_bound: float = 0.5,
+    llama: Llama, rows: Sequence[Row], decoding: Decoding
 ) -> List[List[Written]]:
     """Write the answers to all questions of some passages.
 
-    model (LlamaForCausalLM): The model.
+    llama (Llama): The model.
     rows (Sequence[Row]): Passages with their questions.
-    max_new_tokens (int): Longest answer, in tokens.
-    empty_bound (float): An answer is empty when the probability of that is at least
-        this; 0.5 is the greedy choice.
+    decoding (Decoding): How answers are written.
     RETURNS (List[List[Written]]): For each row one answer per question, in order.
+    RAISES (torch.OutOfMemoryError): If memory can't hold the draft of one answer.
+        (FloatingPointError): If logits are not finite.
     """
     import torch
 
+    groves = list(_plant(rows, decoding))
+    waiting = deque(grove for grove in groves if grove.branches)
+    live: List[_Grove] = []
+    room = decoding.tokens_per_batch
     with torch.inference_mode():
-        forest = _Forest(model, [row.prefix for row in rows])
-        branches = _ask(forest, rows, empty_bound)
-        live = [b for b in branches if not b.written.finished]
-        while live:
-            _continue(forest, live, len(rows), max_new_tokens)
-            live = [
-                b
-                for b in live
-                if not b.written.finished and len(b.written.ids) < max_new_tokens
-            ]
-    out: List[List[Written]] = [[] for _ in rows]
-    for branch in branches:
-        out[branch.row].append(branch.written)
-    return out
-
-
-def _ask(forest: _Forest, rows: Sequence[Row], empty_bound: float) -> List[_Branch]:
-    """Read passages and questions, and choose what the first forward can decide."""
-    nodes: List[List[_Node]] = []
-    branches: List[_Branch] = []
-    places: List[Tuple[int, int]] = []
-    for r, row in enumerate(rows):
-        mine: List[_Node] = []
-        n = len(row.prefix)
-        for question in row.questions:
-            first = n + len(mine)
-            tokens = [*question, row.guide.syntax.open]
-            for i, token in enumerate(tokens):
-                mine.append(_Node(token, n + i, list(range(first, first + i))))
-            slots = list(range(first, first + len(tokens)))
-            branches.append(_Branch(r, row.guide, empty_bound, n + len(tokens), slots))
-            places += [(r, slots[-2]), (r, slots[-1])]
-        nodes.append(mine)
-    hidden = forest.read(nodes, [row.prefix for row in rows])
-    logits, best = forest.logits(hidden, places)
-    for i, branch in enumerate(branches):
-        branch.choose(logits[2 * i], best[2 * i])
-        if not branch.written.finished:
-            branch.choose(logits[2 * i + 1], best[2 * i + 1])
-    return branches
-
-
-def _draft(branch: _Branch) -> List[int]:
-    """Guess what follows the last token of a branch: the passage, from the first
-    place where its mention can stand."""
-    pieces, place = branch.guide.pieces, min(branch.state.positions)
-    return pieces[place : place + DRAFT]
-
-
-def _continue(
-    forest: _Forest, live: Sequence[_Branch], n_rows: int, max_new_tokens: int
-) -> None:
-    """Check one draft per unfinished answer, and take what is right of it."""
-    nodes: List[List[_Node]] = [[] for _ in range(n_rows)]
-    base = forest.n_slots
-    starts: List[int] = []
-    chains: List[List[int]] = []
-    for branch in live:
-        mine = nodes[branch.row]
-        starts.append(len(mine))
-        chain = [branch.written.ids[-1], *_draft(branch)]
-        chains.append(chain)
-        sees = list(branch.path)
-        for i, token in enumerate(chain):
-            slot = base + len(mine)
-            mine.append(_Node(token, branch.position + i, list(sees)))
-            sees.append(slot)
-            another = branch.guide.syntax.next
-            mine.append(_Node(another, branch.position + i + 1, list(sees)))
-    hidden = forest.read(nodes)
-    places = [
-        (branch.row, start + i)
-        for branch, start, chain in zip(live, starts, chains)
-        for i in range(2 * len(chain))
+        while waiting or live:
+            forward = _fill(llama, live, waiting, room)
+            try:
+                forward.run()
+            except torch.OutOfMemoryError:
+                forward.cancel()
+                if forward.n_drafts == 1:
+                    raise
+                if torch.cuda.is_available():
+                    torch.cuda.empty_cache()
+                room = forward.n_tokens // 2
+            for grove in live:
+                if not grove.live:
+                    grove.memory = None
+            live = [grove for grove in live if grove.live]
+    return [
+        [branch.written for branch in branches]
+        for grove in groves
+        for branches in grove.by_row()
     ]
-    logits, best = forest.logits(hidden, places)
-    at = 0
-    for branch, start, chain in zip(live, starts, chains):
-        size = 2 * len(chain)
-        _walk(
-            branch,
-            chain,
-            base + start,
-            logits[at : at + size],
-            best[at : at + size],
-            max_new_tokens,
-        )
-        at += size
 
 
-def _walk(
-    branch: _Branch,
-    chain: Sequence[int],
-    base: int,
-    logits: np.ndarray,
-    best: Sequence[int],
-    max_new_tokens: int,
-) -> None:
-    """Follow a draft as long as it says what would have been chosen.
+def _plant(rows: Sequence[Row], decoding: Decoding) -> Iterator[_Grove]:
+    """Put short passages together, in order."""
+    together: List[Row] = []
+    width = 0
+    for row in rows:
+        if together and width + row.width > GROVE_TOKENS:
+            yield _Grove(together, decoding)
+            together, width = [], 0
+        together.append(row)
+        width += row.width
+    if together:
+        yield _Grove(together, decoding)
 
-    chain (Sequence[int]): Drafted tokens; the first is certain.
-    base (int): Slot of the first.
-    logits (np.ndarray): After each token of the chain, and after the opening of
-        another mention in its place. Shape: (2 * n_chain, n_vocab)
+
+def _fill(
+    llama: Llama, live: List[_Grove], waiting: Deque[_Grove], room: int
+) -> _Forward:
+    """Put together the next forward: what is being written, then what waits.
+
+    live (List[_Grove]): Groves in flight; those that begin are added.
+    waiting (Deque[_Grove]): Groves that are not; those that begin are taken.
+    room (int): Tokens of a forward.
+    RETURNS (_Forward): At most so many tokens, or a single draft.
     """
-    for i in range(len(chain)):
-        branch.path.append(base + 2 * i)
-        branch.position += 1
-        token = branch.choose(logits[2 * i], best[2 * i])
-        if branch.written.finished or len(branch.written.ids) >= max_new_tokens:
-            return
-        if token == branch.guide.syntax.next:
-            branch.path.append(base + 2 * i + 1)
-            branch.position += 1
-            branch.choose(logits[2 * i + 1], best[2 * i + 1])
-            return
-        if i + 1 == len(chain) or token != chain[i + 1]:
-            return
+    forward = _Forward(llama)
+    for grove in live:
+        forward.add(grove, room=room)
+    remembered = sum(grove.n_used for grove in live)
+    while waiting:
+        n_first = waiting[0].width
+        fits = forward.n_tokens + n_first <= room
+        if forward.n_drafts and not (fits and remembered + n_first <= IN_FLIGHT * room):
+            break
+        grove = waiting.popleft()
+        live.append(grove)
+        forward.add(grove, room=room)
+        remembered += n_first
+    return forward

@@ -1,0 +1,1 @@
+"""Measurements: run as `python -m benchmarks.x`; each writes JSON to `results/`."""

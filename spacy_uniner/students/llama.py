@@ -1,0 +1,244 @@
+"""The forward of a LLaMA over trees of tokens.
+
+Tokens of many groves lie side by side in one matrix, so nothing is padded and
+products are large; attention goes grove by grove, over keys and values that stay
+where they were written. Projections are fused. Knows nothing of prompts,
+answers or which tokens matter: `tree` decides that.
+"""
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, List, NamedTuple, Optional, Sequence, Tuple
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from torch import Tensor
+    from transformers import LlamaForCausalLM
+
+
+class Projection(NamedTuple):
+    """A linear map, as `torch.nn.functional.linear` takes it."""
+
+    weight: "Tensor"
+    bias: Optional["Tensor"]
+
+
+@dataclass(frozen=True)
+class Layer:
+    """The weights of one layer, fused where they read the same input."""
+
+    norm_in: "Tensor"
+    qkv: Projection
+    out: Projection
+    norm_mid: "Tensor"
+    gate_up: Projection
+    down: Projection
+
+
+class Memory:
+    """Keys and values of a grove, in slots that are written in any order."""
+
+    def __init__(self, llama: "Llama", n_slots: int) -> None:
+        """Make room.
+
+        llama (Llama): Whose keys and values.
+        n_slots (int): Tokens that fit.
+        """
+        self.llama = llama
+        self.n_slots = n_slots
+        self.layers = [self._room(layer, n_slots) for layer in llama.layers]
+
+    def _room(self, layer: Layer, n_slots: int) -> "Tensor":
+        shape = (2, self.llama.kv_heads, n_slots, self.llama.head_size)
+        return layer.norm_in.new_empty(shape)
+
+    def grow(self, n_slots: int) -> None:
+        """Make more room, and keep what is there.
+
+        n_slots (int): Tokens that fit from now on.
+        """
+        for i, layer in enumerate(self.llama.layers):
+            room = self._room(layer, n_slots)
+            room[:, :, : self.n_slots] = self.layers[i]
+            self.layers[i] = room
+        self.n_slots = n_slots
+
+
+@dataclass(frozen=True)
+class Reading:
+    """New tokens of one grove.
+
+    memory (Memory): Its keys and values.
+    ids (np.ndarray): Token IDs. Shape: (n_tokens,)
+    positions (np.ndarray): Shape: (n_tokens,)
+    slots (np.ndarray): Where their keys and values go. Shape: (n_tokens,)
+    visible (np.ndarray): The slots that each sees, its own included; the width is
+        the number of slots in use. Shape: (n_tokens, n_used)
+    """
+
+    memory: Memory
+    ids: np.ndarray
+    positions: np.ndarray
+    slots: np.ndarray
+    visible: np.ndarray
+
+
+class Llama:
+    """A transformers LLaMA, read by trees."""
+
+    def __init__(self, model: "LlamaForCausalLM") -> None:
+        """Fuse projections. The model keeps working: its weights become views.
+
+        model (LlamaForCausalLM): The model. Its layers may lie on several devices.
+        """
+        config = model.config
+        self.model = model
+        self.heads: int = config.num_attention_heads
+        self.kv_heads: int = config.num_key_value_heads or self.heads
+        self.head_size: int = config.head_dim or config.hidden_size // self.heads
+        self.eps = config.rms_norm_eps
+        self.device, self.dtype = model.device, model.dtype
+        self.layers: List[Layer] = []
+        for block in model.model.layers:
+            at, mlp = block.self_attn, block.mlp
+            self.layers.append(
+                Layer(
+                    block.input_layernorm.weight,
+                    _fuse([at.q_proj, at.k_proj, at.v_proj]),
+                    _fuse([at.o_proj]),
+                    block.post_attention_layernorm.weight,
+                    _fuse([mlp.gate_proj, mlp.up_proj]),
+                    _fuse([mlp.down_proj]),
+                )
+            )
+
+    def read(self, readings: Sequence[Reading]) -> "Tensor":
+        """Read new tokens of some groves, and remember them.
+
+        readings (Sequence[Reading]): The tokens, each grove once.
+        RETURNS (Tensor): Last hidden states, grove after grove, before the last
+            norm. Shape: (n_tokens, hidden)
+        """
+        import torch
+        from torch.nn.functional import linear, silu
+
+        body = self.model.model
+        ids = np.concatenate([r.ids for r in readings])
+        positions = np.concatenate([r.positions for r in readings])
+        x = body.embed_tokens(torch.from_numpy(ids).to(self.device))
+        cos, sin = body.rotary_emb(x, torch.from_numpy(positions)[None].to(x.device))
+        rotary = cos[0, :, None], sin[0, :, None]
+        parts = [self._prepare(reading) for reading in readings]
+        n_rotated = self.heads + self.kv_heads
+        for i, layer in enumerate(self.layers):
+            device = layer.norm_in.device
+            if x.device != device:
+                x, rotary = x.to(device), (rotary[0].to(device), rotary[1].to(device))
+                parts = [(s.to(device), m.to(device)) for s, m in parts]
+            fused = linear(self._norm(x, layer.norm_in), *layer.qkv)
+            heads = fused.view(len(x), -1, self.head_size)
+            turned = _rotate(heads[:, :n_rotated], *rotary)
+            mixed = self._attend(
+                [reading.memory.layers[i] for reading in readings],
+                parts,
+                turned[:, : self.heads],
+                turned[:, self.heads :],
+                heads[:, n_rotated:],
+            )
+            x = x + linear(mixed.view(len(x), -1), *layer.out)
+            gate, up = linear(self._norm(x, layer.norm_mid), *layer.gate_up).chunk(2, 1)
+            x = x + linear(silu(gate).mul_(up), *layer.down)
+        return x
+
+    def logits(self, hidden: "Tensor", places: Sequence[int]) -> "Tensor":
+        """Compute logits where they are needed.
+
+        hidden (Tensor): What `read` returned. Shape: (n_tokens, hidden)
+        places (Sequence[int]): Tokens after which a choice is made.
+        RETURNS (Tensor): In fp32. Shape: (n_places, n_vocab)
+        """
+        import torch
+
+        chosen = hidden[torch.as_tensor(places, device=hidden.device)]
+        norm, head = self.model.model.norm, self.model.lm_head
+        return head(norm(chosen.to(norm.weight.device)).to(head.weight.device)).float()
+
+    def _prepare(self, reading: Reading) -> Tuple["Tensor", "Tensor"]:
+        """Give slots and mask to torch, once for all layers."""
+        import torch
+
+        mask = torch.zeros(reading.visible.shape, dtype=self.dtype)
+        hidden = torch.from_numpy(reading.visible).logical_not_()
+        mask.masked_fill_(hidden, torch.finfo(self.dtype).min)
+        slots = torch.from_numpy(reading.slots)
+        return slots.to(self.device), mask[None].to(self.device)
+
+    def _attend(
+        self,
+        memories: Sequence["Tensor"],
+        parts: Sequence[Tuple["Tensor", "Tensor"]],
+        q: "Tensor",
+        k: "Tensor",
+        v: "Tensor",
+    ) -> "Tensor":
+        """Attend grove by grove.
+
+        memories (Sequence[Tensor]): Keys and values of each grove.
+            Shape: (2, kv_heads, n_slots, head_size)
+        parts (Sequence[Tuple[Tensor, Tensor]]): Slots and mask of each.
+        q, k, v (Tensor): Shapes: (n_tokens, heads or kv_heads, head_size)
+        RETURNS (Tensor): Shape: (n_tokens, heads, head_size)
+        """
+        from torch.nn.functional import scaled_dot_product_attention
+
+        mixed = q.new_empty(q.shape)
+        shared = self.kv_heads != self.heads
+        start = 0
+        for memory, (slots, mask) in zip(memories, parts):
+            end = start + len(slots)
+            memory[0].index_copy_(1, slots, k[start:end].transpose(0, 1))
+            memory[1].index_copy_(1, slots, v[start:end].transpose(0, 1))
+            used = memory[:, None, :, : mask.shape[-1]]
+            mixed[start:end] = scaled_dot_product_attention(
+                q[None, start:end].transpose(1, 2),
+                used[0],
+                used[1],
+                attn_mask=mask[None],
+                enable_gqa=shared,
+            )[0].transpose(0, 1)
+            start = end
+        return mixed
+
+    def _norm(self, x: "Tensor", weight: "Tensor") -> "Tensor":
+        from torch.nn.functional import rms_norm
+
+        return rms_norm(x, (x.shape[-1],), weight, self.eps)
+
+
+def _rotate(x: "Tensor", cos: "Tensor", sin: "Tensor") -> "Tensor":
+    """Apply rotary positions.
+
+    x (Tensor): Shape: (n_tokens, n, head_size)
+    cos, sin (Tensor): Shape: (n_tokens, 1, head_size)
+    RETURNS (Tensor): Shape: (n_tokens, n, head_size)
+    """
+    import torch
+
+    a, b = x.chunk(2, -1)
+    return x * cos + torch.cat((-b, a), -1) * sin
+
+
+def _fuse(projections: Sequence[Any]) -> Projection:
+    """Lay the weights of projections one after another, with no second copy."""
+    import torch
+
+    if len(projections) == 1:
+        return Projection(projections[0].weight, projections[0].bias)
+    weight = torch.cat([p.weight.detach() for p in projections])
+    biases = [p.bias.detach() for p in projections if p.bias is not None]
+    start = 0
+    for projection in projections:
+        end = start + len(projection.weight)
+        projection.weight.data = weight[start:end]
+        start = end
+    return Projection(weight, torch.cat(biases) if biases else None)
