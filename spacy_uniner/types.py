@@ -24,9 +24,10 @@ class Mention:
     """A string that a student named.
 
     text (str): The string, as it was answered.
-    probability (float): Product of the probabilities of its pieces, from its
-        opening to its closing quote, each among the pieces that could legally come
-        (verbatim copies), or among all (no constraint); 1.0 where a student tells none.
+    probability (float): That it is right. Product of the probabilities of its
+        pieces, from its opening to its closing quote, each among the pieces that
+        could legally come (verbatim copies), or among all (no constraint); calibrated
+        where the checkpoint has a calibration; 1.0 where a student tells none.
     """
 
     text: str
@@ -38,7 +39,7 @@ class Answer:
     """What a student says to one (passage, type).
 
     mentions (Tuple[Mention, ...]): In the order of the answer, repeats included.
-    p_empty (float): Probability of the empty list; 0.0 where a student tells none.
+    p_empty (float): Probability that the empty list is right; 0.0 where a student tells none.
     unreadable (int): Items of the answer that were no strings, or the whole of it.
     truncated (int): 1 if the answer was cut, with an unfinished item dropped.
     certified (bool): Whether, up to the close of the list, it equals plain greedy

@@ -15,7 +15,7 @@ FLOORS = [
     {"errors"},
     {"types"},
     {"prompt", "windows", "answers", "students.copying"},
-    {"students.spelling", "students.llama", "align", "visual"},
+    {"students.spelling", "students.llama", "students.calibration", "align", "visual"},
     {"students.coding", "students.tree", "students.checkpoint"},
     {"students.local"},
     {"students.reference"},

@@ -109,6 +109,16 @@ def test_student_answers_do_not_depend_on_the_batch(tokens_per_batch):
     assert together == [texts(alone([question]))[0] for question in QUESTIONS]
 
 
+def test_student_answers_do_not_depend_on_neighbours():
+    """The same passage many times over, some with other types, through small forwards."""
+    questions = QUESTIONS[:2] * 6 + [(QUESTIONS[0][0], ["disease", "person"])] * 3
+    student = make_student("mini", tokens_per_batch=150)
+    rows = texts(student(questions))
+    alone = make_student("mini")
+    for question, row in zip(questions, rows):
+        assert [row] == texts(alone([question]))
+
+
 def write_slowly(student, passage, entity_type):
     """The same choices, one full forward per token: no cache, no mask, no draft."""
     coder = student.coder
@@ -118,7 +128,7 @@ def write_slowly(student, passage, entity_type):
         with torch.inference_mode():
             logits = student.model(torch.tensor([prompt + ids])).logits[0, -1]
         legal = guide.legal(state)
-        ids.append(legal[int(logits[legal].argmax())])
+        ids.append(int(legal[int(logits[legal].argmax())]))
         state = guide.advance(state, ids[-1])
     return ids
 

@@ -1,9 +1,11 @@
-"""Fit the dial between precision and recall on held-out conversations.
+"""Fit what a checkpoint's probabilities mean, on held-out conversations.
 
 Answers every question as if it were not empty, keeps the probability that it is,
-and finds the bound at which the mean F1 over the dev sets is highest. Writes it
-into the checkpoint's config, and the whole curve as JSON. Zero-shot sets have no
-part in it.
+and finds the bound at which the mean F1 over the dev sets is highest; then fits a
+temperature and a shift to the probabilities of emptiness and of mentions, on half of
+the questions, and measures the calibration error on the other half. Writes
+`calibration.json` into the checkpoint, and everything as a report. Zero-shot sets
+have no part in it.
 
     python -m training.calibrate --checkpoint DIR --dev dev.jsonl --out calibration.json
 """
@@ -11,17 +13,36 @@ part in it.
 import argparse
 import json
 from pathlib import Path
-from typing import Dict, List, Tuple
+from typing import Dict, Iterator, List, NamedTuple, Sequence, Tuple
 
-from spacy_uniner.students.local import make_local_student
+import numpy as np
+import torch
+
+from spacy_uniner.students.calibration import Calibration, Scale, log_odds
+from spacy_uniner.students.checkpoint import find_checkpoint
+from spacy_uniner.students.local import LocalStudent
 
 from .packing import QUESTION
 from .scoring import f1, normalize
 from .sets import read_jsonl
 
 BOUNDS = [round(0.05 * i, 2) for i in range(4, 20)]
-# of one question: gold mentions, named mentions, hits, probability of being empty
-Outcome = Tuple[int, int, int, float]
+BINS = 15  # of the calibration error
+
+# probability told, whether it was right
+Told = Tuple[float, bool]
+
+
+class Outcome(NamedTuple):
+    """What came of one question.
+
+    n_gold (int): Right mentions. p_empty (float): Told probability that there are none.
+    mentions (List[Told]): The mentions named, each normalized string once.
+    """
+
+    n_gold: int
+    p_empty: float
+    mentions: List[Told]
 
 
 def ask_all(checkpoint: Path, dev: Path) -> Dict[str, List[Outcome]]:
@@ -31,7 +52,9 @@ def ask_all(checkpoint: Path, dev: Path) -> Dict[str, List[Outcome]]:
     dev (Path): Conversations; the set is the part of the id before its number.
     RETURNS (Dict[str, List[Outcome]]): Set -> outcome of each question.
     """
-    student = make_local_student(model=str(checkpoint), empty_bound=1.0)
+    student = LocalStudent(
+        find_checkpoint(str(checkpoint)), empty_bound=1.0, calibration=Calibration()
+    )
     questions, golds = [], []
     for row in read_jsonl(dev):
         turns = row["conversations"]
@@ -44,17 +67,79 @@ def ask_all(checkpoint: Path, dev: Path) -> Dict[str, List[Outcome]]:
     for (name, gold_lists), answers in zip(golds, student(questions)):
         for gold_list, answer in zip(gold_lists, answers):
             gold = {normalize(mention) for mention in gold_list}
-            named = {normalize(mention.text) for mention in answer.mentions}
-            outcome = (len(gold), len(named), len(gold & named), answer.p_empty)
+            named = {normalize(m.text): m.probability for m in answer.mentions}
+            told = [(p, mention in gold) for mention, p in named.items()]
+            outcome = Outcome(len(gold), answer.p_empty, told)
             outcomes.setdefault(name, []).append(outcome)
     return outcomes
 
 
-def score_at(outcomes: List[Outcome], bound: float) -> float:
+def score_at(outcomes: Sequence[Outcome], bound: float) -> float:
     """RETURNS (float): F1 in percent if answers are empty from this probability on."""
-    n_gold = sum(o[0] for o in outcomes)
-    taken = [o for o in outcomes if o[3] < bound]
-    return f1(sum(o[2] for o in taken), n_gold, sum(o[1] for o in taken))[2]
+    taken = [told for o in outcomes if o.p_empty < bound for told in o.mentions]
+    n_gold = sum(o.n_gold for o in outcomes)
+    return f1(sum(right for _, right in taken), n_gold, len(taken))[2]
+
+
+def fit_scale(told: Sequence[Told]) -> Scale:
+    """Fit temperature and shift by likelihood.
+
+    told (Sequence[Told]): Probabilities, and whether each was right.
+    RETURNS (Scale): The best line in log-odds.
+    """
+    odds = torch.tensor([log_odds(p) for p, _ in told], dtype=torch.float64)
+    right = torch.tensor([float(r) for _, r in told], dtype=torch.float64)
+    line = torch.tensor([1.0, 0.0], dtype=torch.float64, requires_grad=True)
+    optimizer = torch.optim.LBFGS([line], max_iter=200, line_search_fn="strong_wolfe")
+
+    def loss() -> torch.Tensor:
+        optimizer.zero_grad()
+        value = torch.nn.functional.binary_cross_entropy_with_logits(
+            odds * line[0] + line[1], right
+        )
+        value.backward()
+        return value
+
+    optimizer.step(loss)
+    slope, shift = line.tolist()
+    if slope <= 0:  # the model's order is no better than chance: leave it
+        return Scale()
+    return Scale(round(1 / slope, 4), round(shift, 4))
+
+
+def calibration_error(told: Sequence[Told]) -> float:
+    """Measure how far probabilities are from frequencies.
+
+    told (Sequence[Told]): Probabilities, and whether each was right.
+    RETURNS (float): Expected calibration error over 15 bins of equal width.
+    SOURCE: Guo et al. 2017, arXiv 1706.04599
+    """
+    p = np.array([p for p, _ in told])
+    right = np.array([r for _, r in told], float)
+    bins = np.minimum((p * BINS).astype(int), BINS - 1)
+    gaps = [abs(p[bins == b].sum() - right[bins == b].sum()) for b in range(BINS)]
+    return round(float(sum(gaps)) / len(told), 4)
+
+
+def fit(told: Sequence[Told]) -> Tuple[Scale, Dict[str, float]]:
+    """Fit on every other one, and measure on the rest.
+
+    told (Sequence[Told]): Probabilities, and whether each was right.
+    RETURNS (Tuple[Scale, Dict[str, float]]): The scale, and the errors.
+    """
+    scale, rest = fit_scale(told[::2]), told[1::2]
+    return scale, {
+        "n": len(told),
+        "error_before": calibration_error(rest),
+        "error_after": calibration_error([(scale(p), right) for p, right in rest]),
+    }
+
+
+def mentions_of(outcomes: Sequence[Outcome], bound: float) -> Iterator[Told]:
+    """YIELDS (Told): The mentions that would be named."""
+    for outcome in outcomes:
+        if outcome.p_empty < bound:
+            yield from outcome.mentions
 
 
 def main() -> None:
@@ -69,21 +154,23 @@ def main() -> None:
         b: round(sum(scores.values()) / len(scores), 2) for b, scores in curve.items()
     }
     best = max(means, key=lambda b: means[b])
+    every = [outcome for of_set in outcomes.values() for outcome in of_set]
+    empty, empty_report = fit([(o.p_empty, not o.n_gold) for o in every])
+    mention, mention_report = fit(list(mentions_of(every, best)))
+    Calibration(best, empty, mention).save(args.checkpoint)
     report = {
         "empty_bound": best,
+        "empty": {**vars(empty), **empty_report},
+        "mention": {**vars(mention), **mention_report},
         "mean_f1": means,
         "f1": curve,
-        "questions": sum(map(len, outcomes.values())),
+        "questions": len(every),
     }
     args.out.write_text(json.dumps(report, indent=1) + "\n", encoding="utf8")
-    config = json.loads((args.checkpoint / "config.json").read_text(encoding="utf8"))
-    config["empty_bound"] = best
-    (args.checkpoint / "config.json").write_text(
-        json.dumps(config, indent=2) + "\n", encoding="utf8"
-    )
     print(
         f"empty_bound {best}: mean dev F1 {means[best]}, at the greedy 0.5 {means[0.5]}"
     )
+    print("calibration error: empty", empty_report, "mention", mention_report)
 
 
 if __name__ == "__main__":

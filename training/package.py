@@ -9,7 +9,13 @@ import json
 import shutil
 from pathlib import Path
 
-FILES = ("config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json")
+FILES = (
+    "config.json",
+    "calibration.json",
+    "model.safetensors",
+    "tokenizer.json",
+    "tokenizer_config.json",
+)
 LIMIT = 64 * 2**20  # bytes, of the whole folder
 
 

@@ -49,8 +49,9 @@ class Guide(Protocol):
     def legal(self, state: Any) -> np.ndarray:
         """RETURNS (np.ndarray): IDs of the tokens that may come next, none twice."""
 
-    def empties(self, state: Any) -> Sequence[int]:
-        """RETURNS (Sequence[int]): Those of them that make the list an empty one."""
+    def empties(self, state: Any) -> Optional[np.ndarray]:
+        """RETURNS (Optional[np.ndarray]): Which of them make the list an empty one;
+        None if none does."""
 
     def advance(self, state: Any, token: int) -> Any:
         """RETURNS (Any): The state after a legal token."""
@@ -134,6 +135,10 @@ class PieceGuide:
             if can_start is None or can_start[place]:
                 self.places.setdefault(piece, []).append(place)
         self._starts = np.array(list(self.places), np.int64)
+        # nothing to copy: only the empty list can be completed
+        openings = [syntax.empty, syntax.open] if self.places else [syntax.empty]
+        self._openings = np.array(openings)
+        self._empties = self._openings == syntax.empty
 
     def legal(self, state: CopyState) -> np.ndarray:
         """List what may come next.
@@ -143,9 +148,7 @@ class PieceGuide:
         """
         syntax = self.syntax
         if state.mode == "start":
-            # nothing to copy: only the empty list can be completed
-            opened = [syntax.open] if self.places else []
-            return np.array([syntax.empty, *opened])
+            return self._openings
         if state.mode == "mention":
             return self._starts
         if state.mode == "inside":
@@ -157,9 +160,10 @@ class PieceGuide:
             return np.array([*again, syntax.close, *following])
         return np.array([syntax.end])
 
-    def empties(self, state: CopyState) -> Sequence[int]:
-        """RETURNS (Sequence[int]): The tokens that make the list an empty one."""
-        return (self.syntax.empty,) if state.mode == "start" else ()
+    def empties(self, state: CopyState) -> Optional[np.ndarray]:
+        """RETURNS (Optional[np.ndarray]): Which legal tokens make the list an empty
+        one; None if none does."""
+        return self._empties if state.mode == "start" else None
 
     def following(self, state: CopyState) -> List[int]:
         """List the pieces that would continue a mention.

@@ -117,7 +117,7 @@ class Llama:
 
         readings (Sequence[Reading]): The tokens, each grove once.
         RETURNS (Tensor): Last hidden states, grove after grove, before the last
-            norm. Shape: (n_tokens, hidden)
+            norm, in fp32. Shape: (n_tokens, hidden)
         """
         import torch
         from torch.nn.functional import linear, silu
@@ -125,9 +125,12 @@ class Llama:
         body = self.model.model
         ids = np.concatenate([r.ids for r in readings])
         positions = np.concatenate([r.positions for r in readings])
-        x = body.embed_tokens(torch.from_numpy(ids).to(self.device))
-        cos, sin = body.rotary_emb(x, torch.from_numpy(positions)[None].to(x.device))
-        rotary = cos[0, :, None], sin[0, :, None]
+        embedded = body.embed_tokens(torch.from_numpy(ids).to(self.device))
+        places = torch.from_numpy(positions)[None].to(embedded.device)
+        cos, sin = body.rotary_emb(embedded, places)
+        half = self.head_size // 2  # cosines and sines come twice
+        rotary = cos[0, :, None, :half], sin[0, :, None, :half]
+        x = embedded.float()  # the residual stream: cheaper to norm, and more exact
         parts = [self._prepare(reading) for reading in readings]
         n_rotated = self.heads + self.kv_heads
         for i, layer in enumerate(self.layers):
@@ -145,9 +148,9 @@ class Llama:
                 turned[:, self.heads :],
                 heads[:, n_rotated:],
             )
-            x = x + linear(mixed.view(len(x), -1), *layer.out)
+            x += linear(mixed.view(len(x), -1), *layer.out)
             gate, up = linear(self._norm(x, layer.norm_mid), *layer.gate_up).chunk(2, 1)
-            x = x + linear(silu(gate).mul_(up), *layer.down)
+            x += linear(silu(gate).mul_(up), *layer.down)
         return x
 
     def logits(self, hidden: "Tensor", places: Sequence[int]) -> "Tensor":
@@ -160,8 +163,9 @@ class Llama:
         import torch
 
         chosen = hidden[torch.as_tensor(places, device=hidden.device)]
-        norm, head = self.model.model.norm, self.model.lm_head
-        return head(norm(chosen.to(norm.weight.device)).to(head.weight.device)).float()
+        weight, head = self.model.model.norm.weight, self.model.lm_head
+        chosen = self._norm(chosen.to(weight.device), weight)
+        return head(chosen.to(head.weight.device)).float()
 
     def _prepare(self, reading: Reading) -> Tuple["Tensor", "Tensor"]:
         """Give slots and mask to torch, once for all layers."""
@@ -210,22 +214,27 @@ class Llama:
         return mixed
 
     def _norm(self, x: "Tensor", weight: "Tensor") -> "Tensor":
+        """Norm the residual stream, for a projection to read."""
         from torch.nn.functional import rms_norm
 
-        return rms_norm(x, (x.shape[-1],), weight, self.eps)
+        return rms_norm(x, (x.shape[-1],), eps=self.eps).to(weight.dtype).mul_(weight)
 
 
 def _rotate(x: "Tensor", cos: "Tensor", sin: "Tensor") -> "Tensor":
-    """Apply rotary positions.
+    """Apply rotary positions, halves as transformers pairs them.
 
     x (Tensor): Shape: (n_tokens, n, head_size)
-    cos, sin (Tensor): Shape: (n_tokens, 1, head_size)
+    cos, sin (Tensor): Shape: (n_tokens, 1, head_size / 2)
     RETURNS (Tensor): Shape: (n_tokens, n, head_size)
     """
     import torch
 
-    a, b = x.chunk(2, -1)
-    return x * cos + torch.cat((-b, a), -1) * sin
+    half = x.shape[-1] // 2
+    a, b = x[..., :half], x[..., half:]
+    out = torch.empty_like(x)
+    torch.mul(a, cos, out=out[..., :half]).addcmul_(b, sin, value=-1)
+    torch.mul(b, cos, out=out[..., half:]).addcmul_(a, sin)
+    return out
 
 
 def _fuse(projections: Sequence[Any]) -> Projection:

@@ -18,6 +18,7 @@ from ..answers import read_answer
 from ..errors import Errors, Warnings
 from ..prompt import get_template
 from ..types import Answer, Mention, Question
+from .calibration import Calibration
 from .checkpoint import (
     DEVICES,
     DTYPES,
@@ -65,12 +66,14 @@ def make_local_student(
     max_new_tokens (int): Longest answer, in tokens.
     empty_bound (Optional[float]): The dial between precision and recall: an answer is
         empty when the probability of that is at least this. 0.5 is the greedy
-        choice; None for what the checkpoint says, fitted on dev data, or 0.5.
+        choice; None for what the checkpoint says, fitted on dev data, or 0.5. It is
+        compared with the model's own probability, before calibration.
     constrained (bool): Whether an answer may hold nothing but JSON syntax and
         stretches of the passage. If not, it is what plain greedy decoding gives,
         and `empty_bound` has no say.
     RETURNS (LocalStudent): The student.
-    RAISES (ValueError): U001, U030, U031, U034, U039, U042, U044, if a setting is not allowed.
+    RAISES (ValueError): U001, U030, U031, U034, U039, U042, U044, U047, if a setting is not
+        allowed.
     """
     return LocalStudent(
         find_checkpoint(model, hub=hub),
@@ -100,8 +103,13 @@ class LocalStudent:
         max_new_tokens: int = 256,
         empty_bound: Optional[float] = None,
         constrained: bool = True,
+        calibration: Optional[Calibration] = None,
     ) -> None:
-        """Check the settings. For settings and errors see `make_local_student`."""
+        """Check the settings. For settings and errors see `make_local_student`.
+
+        calibration (Optional[Calibration]): What its probabilities are worth; None
+            for what the checkpoint says.
+        """
         _check(
             "device", device, DEVICES, re.fullmatch(r"auto|cpu|mps|cuda(:\d+)?", device)
         )
@@ -132,8 +140,11 @@ class LocalStudent:
             )
         self.max_passage_tokens = longest
         self.max_new_tokens = max_new_tokens
+        if calibration is None:
+            calibration = Calibration.of(checkpoint.path)
+        self.calibration = calibration
         if empty_bound is None:
-            empty_bound = checkpoint.config.get("empty_bound", 0.5)
+            empty_bound = calibration.empty_bound
         if not 0.0 <= empty_bound <= 1.0:
             raise ValueError(Errors.U044.format(found=empty_bound))
         self.empty_bound = empty_bound
@@ -239,9 +250,10 @@ class LocalStudent:
         else:
             parts = self._overlaps(written, [(i.start, i.end) for i in reading.items])
         scores = [math.prod(written.probabilities[part]) for part in parts]
+        scale = self.calibration.mention
         return Answer(
-            tuple(Mention(i.text, p) for i, p in zip(reading.items, scores)),
-            written.p_empty,
+            tuple(Mention(i.text, scale(p)) for i, p in zip(reading.items, scores)),
+            self.calibration.empty(written.p_empty),
             reading.unreadable,
             reading.truncated,
             written.certified,

@@ -16,8 +16,6 @@ import numpy as np
 from .copying import DRAFT, Guess, escape
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from tokenizers import Tokenizer
 
 BYTE = re.compile(r"<0x([0-9A-F]{2})>")  # sentencepiece's fallback
@@ -39,6 +37,8 @@ TO_MENTION = {
     "comma": b' "',
     "blank": b'"',
 }
+# what completes the empty list
+TO_EMPTY = {"lead": (b" []", b"[]"), "bare": (b"[]",), "open": (b"]",)}
 QUOTE = ord('"')
 
 
@@ -178,12 +178,13 @@ class ByteGuide:
         }
         return np.array([token for token in found if token not in repeats])
 
-    def empties(self, state: SpelledState) -> "Sequence[int]":
-        """RETURNS (Sequence[int]): The tokens that make the list an empty one."""
-        rest = {"lead": (b" []", b"[]"), "bare": (b"[]",), "open": (b"]",)}
-        return [
-            t for r in rest.get(state.mode, ()) for t in self.spelling.ids.get(r, ())
-        ]
+    def empties(self, state: SpelledState) -> Optional[np.ndarray]:
+        """RETURNS (Optional[np.ndarray]): Which legal tokens make the list an empty
+        one; None if none does."""
+        if state.mode not in TO_EMPTY:
+            return None
+        rests = TO_EMPTY[state.mode]
+        return np.array([self.spelling.tokens[t] in rests for t in self.legal(state)])
 
     def advance(self, state: SpelledState, token: int) -> SpelledState:
         """RETURNS (SpelledState): Where the answer stands after a legal token."""

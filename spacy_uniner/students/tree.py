@@ -11,6 +11,7 @@ and memory does not grow with the stream. What may follow is decided in `copying
 how tokens are read in `llama`; here are only token IDs.
 """
 
+import math
 from collections import deque
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -82,8 +83,8 @@ class Written:
     """An answer in the making.
 
     ids (List[int]): Token IDs so far.
-    probabilities (List[float]): Of each of them, among those that were legal.
-    raw (List[float]): Of each of them, among all.
+    probabilities (List[float]): Of each of them, among those that were legal, or
+        among all without constraint.
     p_empty (float): Probability of the empty list.
     closes (List[int]): Places of the tokens that closed a mention.
     certified (bool): Whether every token was also the best of all tokens.
@@ -92,7 +93,6 @@ class Written:
 
     ids: List[int] = field(default_factory=list)
     probabilities: List[float] = field(default_factory=list)
-    raw: List[float] = field(default_factory=list)
     p_empty: float = 0.0
     closes: List[int] = field(default_factory=list)
     certified: bool = True
@@ -141,40 +141,46 @@ class _Branch:
         """RETURNS (List[Guess]): What probably follows what is pending."""
         return self.guide.draft(self.state) if self.state and self.guide else []
 
-    def choose(self, logits: np.ndarray, best_of_all: int, log_total: float) -> int:
+    def choose(self, logits: np.ndarray) -> int:
         """Choose the next token.
 
         logits (np.ndarray): Shape: (n_vocab,)
-        best_of_all (int): Their greatest, legal or not.
-        log_total (float): Log of the sum of their exponentials.
         RETURNS (int): Its ID.
         """
         guide, written = self.guide, self.written
-        token, p = best_of_all, float(np.exp(logits[best_of_all] - log_total))
-        if guide and self.state:
-            legal = guide.legal(self.state)
-            scores = logits[legal]
-            shares = np.exp(scores - scores.max())
-            shares /= shares.sum()
-            empties = guide.empties(self.state)
-            at = int(shares.argmax())
-            if empties:
-                at = self._decide(np.isin(legal, empties), shares)
-            if self.decoding.constrained:
-                token, p = int(legal[at]), float(shares[at])
-            if self.decoding.constrained or token in legal:
-                if guide.ends_mention(self.state, token):
-                    written.closes.append(len(written.ids))
-                self.state = guide.advance(self.state, token)
-            else:
-                self.state = None  # off the guide, nothing is known of what follows
+        if guide is None or not self.decoding.constrained:
+            return self._choose_freely(logits)
+        legal = guide.legal(self.state)
+        scores = logits[legal]
+        shares = np.exp(scores - scores.max())
+        shares /= shares.sum()
+        empties = guide.empties(self.state)
+        at = int(shares.argmax()) if empties is None else self._decide(empties, shares)
+        token = int(legal[at])
+        self._write(token, float(shares[at]))
+        written.certified &= token == int(logits.argmax())
+        written.finished = guide.is_closed(self.state)
+        return token
+
+    def _choose_freely(self, logits: np.ndarray) -> int:
+        """Choose the best of all tokens; the guide only drafts, as long as it can."""
+        token = int(logits.argmax())
+        p = float(1 / np.exp(logits - logits[token]).sum())
+        if self.guide and self.state and token not in self.guide.legal(self.state):
+            self.state = None
+        self._write(token, p)
+        self.written.finished = token == self.decoding.end
+        return token
+
+    def _write(self, token: int, p: float) -> None:
+        """Write a token down, and follow it."""
+        written = self.written
+        if self.guide and self.state:
+            if self.guide.ends_mention(self.state, token):
+                written.closes.append(len(written.ids))
+            self.state = self.guide.advance(self.state, token)
         written.ids.append(token)
         written.probabilities.append(p)
-        written.raw.append(float(np.exp(logits[token] - log_total)))
-        written.certified &= token == best_of_all
-        closed = self.decoding.constrained and guide and guide.is_closed(self.state)
-        written.finished = bool(closed) or token == self.decoding.end
-        return token
 
     def _decide(self, empty: np.ndarray, shares: np.ndarray) -> int:
         """Choose between the empty list and another, and note how likely it is.
@@ -183,12 +189,12 @@ class _Branch:
         shares (np.ndarray): Probabilities. Shape: (n_legal,)
         RETURNS (int): Place of the choice.
         """
-        so_far = float(np.prod(self.written.probabilities))
-        self.written.p_empty += so_far * float(shares[empty].sum())
-        nothing = float(shares[empty].max(initial=0.0))
-        something = float(shares[~empty].max(initial=0.0))
-        bound = self.decoding.empty_bound
-        is_empty = something == 0.0 or nothing >= bound * (nothing + something)
+        nothing, something = shares[empty], shares[~empty]
+        so_far = math.prod(self.written.probabilities)
+        self.written.p_empty += so_far * float(nothing.sum())
+        best = float(nothing.max(initial=0.0))
+        rest = float(something.max(initial=0.0))
+        is_empty = rest == 0.0 or best >= self.decoding.empty_bound * (best + rest)
         return int(np.where(empty == is_empty, shares, -1.0).argmax())
 
 
@@ -395,11 +401,11 @@ class _Forward:
         hidden = self.llama.read(self.readings)
         every = [(grove, draft) for grove, _, drafts in self.parts for draft in drafts]
         # most branches end here: logits below are computed for the others only
-        ends = self._choices(hidden, [d.first + d.last for _, d in every])
+        ends = self._logits(hidden, [d.first + d.last for _, d in every])
         going: List[Tuple[_Grove, _Draft, int]] = []
         for i, (grove, draft) in enumerate(every):
             branch = draft.branch
-            token = branch.choose(*ends(i))
+            token = branch.choose(ends[i])
             child = draft.child(draft.last, token) if branch.is_live else -1
             if child < 0:
                 grove.settle(draft, range(draft.last + 1), [token])
@@ -408,7 +414,7 @@ class _Forward:
         if not going:
             return
         offsets = np.cumsum([0, *(len(d) - d.last - 1 for _, d, _ in going)])
-        below = self._choices(
+        below = self._logits(
             hidden,
             [d.first + n for _, d, _ in going for n in range(d.last + 1, len(d))],
         )
@@ -416,23 +422,17 @@ class _Forward:
             kept = list(range(draft.last + 1))
             while node >= 0:
                 kept.append(node)
-                token = draft.branch.choose(*below(offset + node - draft.last - 1))
+                token = draft.branch.choose(below[offset + node - draft.last - 1])
                 node = draft.child(node, token) if draft.branch.is_live else -1
             grove.settle(draft, kept, [token])
 
-    def _choices(self, hidden: "Tensor", places: Sequence[int]) -> Any:
-        """Compute what choices are made from.
-
-        RETURNS (Callable): Place in `places` -> logits, best of all, log of the sum.
-        RAISES (FloatingPointError): If they are not finite.
-        """
+    def _logits(self, hidden: "Tensor", places: Sequence[int]) -> np.ndarray:
+        """RETURNS (np.ndarray): Logits of some places. Shape: (n_places, n_vocab)
+        RAISES (FloatingPointError): If they are not numbers."""
         logits = self.llama.logits(hidden, places)
-        totals = logits.logsumexp(-1).cpu().numpy()
-        if not np.isfinite(totals).all():
-            raise FloatingPointError(f"{(~np.isfinite(totals)).sum()} of {len(totals)}")
-        best = logits.argmax(-1).tolist()
-        values = logits.cpu().numpy()
-        return lambda i: (values[i], best[i], totals[i])
+        if not logits.amax(-1).isfinite().all():  # the cheapest look at all of them
+            raise FloatingPointError
+        return logits.cpu().numpy()
 
 
 def write_tree(
