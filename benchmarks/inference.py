@@ -8,7 +8,6 @@ a Markdown table and a plot.
 """
 
 import argparse
-import json
 import os
 import resource
 import statistics
@@ -26,9 +25,9 @@ from training.evaluate import describe_run
 
 from .passages import Asked, joined, own_questions
 from .peers import Tree, make_peers
+from .report import plot, to_markdown, write
 
 SHORTEST = 0.5  # seconds a peer runs per round, at least one passage
-LETTERS = "ABCEF"
 
 
 def time_rounds(
@@ -112,25 +111,33 @@ class Watch:
 
 def watch(student: LocalStudent, asked: Sequence[Asked]) -> Dict[str, float]:
     """RETURNS (Dict[str, float]): Forwards, tokens, and the share of time outside the
-    model, of one call, and the median of forwards over calls of 32 passages."""
+    model, of one call."""
     tree = Tree(student)
     with Watch(student) as whole:
         start = time.perf_counter()
         tree(asked)
         seconds = time.perf_counter() - start
-    per_batch = []
-    for at in range(0, len(asked), 32):
-        with Watch(student) as part:
-            tree(asked[at : at + 32])
-        per_batch.append(part.forwards)
     return {
         "forwards": whole.forwards,
         "tokens_per_passage": round(whole.tokens / len(asked), 1),
         "tokens_per_second": round(whole.tokens / seconds),
         "share_outside_model": round(1 - whole.seconds / seconds, 4),
-        "forwards_per_32_passages": statistics.median(per_batch),
-        "tokens_per_forward": round(whole.tokens / whole.forwards),
     }
+
+
+def count_forwards(student: LocalStudent, asked: Sequence[Asked]) -> Dict[str, float]:
+    """RETURNS (Dict[str, float]): Forwards per 32 passages: the median of calls with so
+    many, and in a stream of eight times what was given."""
+    tree = Tree(student)
+    alone = []
+    for at in range(0, len(asked) - 31, 32):
+        with Watch(student) as part:
+            tree(asked[at : at + 32])
+        alone.append(part.forwards)
+    with Watch(student) as stream:
+        tree([*asked] * 8)
+    per_32 = stream.forwards * 32 / (8 * len(asked))
+    return {"alone": statistics.median(alone), "in_stream": round(per_32, 2)}
 
 
 def agreement(student: LocalStudent, a: Callable, asked: Sequence[Asked]) -> Dict:
@@ -215,61 +222,6 @@ def peak_memory(model: str, peer: str, data: Path) -> float:
     return float(out.stdout.split()[-1])
 
 
-def to_markdown(results: Dict[str, Any]) -> str:
-    """RETURNS (str): The tables for the README."""
-    cells = results["cells"]
-    names = [name for name in next(iter(cells.values()))["rates"]]
-    lines = [
-        "| passage tokens × types | "
-        + " | ".join(f"{n} [docs/s]" for n in names)
-        + " |"
-    ]
-    lines.append("|---" * (len(names) + 1) + "|")
-    for cell, found in cells.items():
-        ours = found["rates"]["tree"]["passages_per_second"]
-        row = [f"**{ours:.1f}**"]
-        for name in names[1:]:
-            rate = found["rates"][name]["passages_per_second"]
-            row.append(f"{rate:.3g} ({ours / rate:.1f}x)")
-        lines.append(f"| {cell} | " + " | ".join(row) + " |")
-    ablation = results["ablation"]
-    full = ablation["tree"]["passages_per_second"]
-    lines += ["", "| ablation | docs/s | of the whole |", "|---|---|---|"]
-    for name, found in ablation.items():
-        rate = found["passages_per_second"]
-        lines.append(f"| {name} | {rate:.1f} | {rate / full:.2f} |")
-    return "\n".join(lines) + "\n"
-
-
-def plot(results: Dict[str, Any], path: Path) -> None:
-    """Draw docs/s over the number of types, a panel per length."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
-
-    grid = {c: f for c, f in results["cells"].items() if "types" in f}
-    lengths = sorted({found["tokens"] for found in grid.values()})
-    figure, axes = pyplot.subplots(
-        1, len(lengths), figsize=(4.2 * len(lengths), 4), sharey=True, squeeze=False
-    )
-    for axis, length in zip(axes[0], lengths):
-        rows = sorted(
-            (f["types"], f["rates"]) for f in grid.values() if f["tokens"] == length
-        )
-        for name in rows[0][1]:
-            values = [rates[name]["passages_per_second"] for _, rates in rows]
-            width = 2.5 if name == "tree" else 1.2
-            axis.plot([t for t, _ in rows], values, marker="o", lw=width, label=name)
-        axis.set(xscale="log", yscale="log", xlabel="types", title=f"{length} tokens")
-        axis.set_xticks([t for t, _ in rows], [str(t) for t, _ in rows])
-        axis.grid(alpha=0.3, which="both")
-    axes[0][0].set_ylabel("passages per second")
-    axes[0][-1].legend(fontsize=7)
-    figure.tight_layout()
-    figure.savefig(path, dpi=110)
-
-
 def parse_grid(text: str) -> List[Tuple[int, int]]:
     """RETURNS (List[Tuple[int, int]]): Pairs of tokens and types, from "60x10,256x20"."""
     return [(int(a), int(b)) for a, b in (cell.split("x") for cell in text.split(","))]
@@ -305,6 +257,7 @@ def main() -> None:
         "rates": time_rounds(peers, own, rounds=args.rounds),
         "words_per_passage": round(words, 1),
         "work": watch(student, own),
+        "forwards_per_32": count_forwards(student, own),
         "latency": {n: latencies(peers[n], own[:40:2]) for n in list(peers)[:4]},
         "agreement": agreement(student, peers["A one prompt per type"], own[::3]),
     }
@@ -337,15 +290,6 @@ def main() -> None:
     args.out.with_suffix(".md").write_text(to_markdown(results), encoding="utf8")
     plot(results, args.out.with_suffix(".png"))
     print(to_markdown(results))
-
-
-def write(out: Path, results: Dict[str, Any]) -> None:
-    """Write the figures, whole or not at all."""
-    partial = out.with_suffix(".tmp")
-    partial.write_text(
-        json.dumps(results, indent=1, ensure_ascii=False) + "\n", encoding="utf8"
-    )
-    partial.replace(out.with_suffix(".json"))
 
 
 if __name__ == "__main__":

@@ -1,11 +1,14 @@
 """The README's commands and the workflow say what is there."""
 
+import json
 import re
 from pathlib import Path
 
 import pytest
 import spacy
 import srsly
+
+from benchmarks.report import plot, to_markdown
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf8")
@@ -49,3 +52,18 @@ def test_project_writes_inside_itself_and_keeps_no_secret():
         for path in [*command.get("deps", []), *command.get("outputs", [])]:
             assert ".." not in path and not path.startswith("/")
     assert "env" not in PROJECT
+
+
+FIGURES = ROOT / "benchmarks" / "results" / "inference.json"
+
+
+def test_readme_speed_tables_are_what_the_benchmark_wrote(tmp_path):
+    results = json.loads(FIGURES.read_text(encoding="utf8"))
+    shown = re.search(r"<!-- inference -->\n(.*)<!-- /inference -->", README, re.DOTALL)
+    assert shown[1].strip() == to_markdown(results).strip()
+
+
+def test_benchmark_plot_is_drawn_from_the_figures(tmp_path):
+    pytest.importorskip("matplotlib")
+    plot(json.loads(FIGURES.read_text(encoding="utf8")), tmp_path / "speed.png")
+    assert (tmp_path / "speed.png").stat().st_size > 10_000

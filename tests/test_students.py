@@ -109,6 +109,29 @@ def test_student_answers_do_not_depend_on_the_batch(tokens_per_batch):
     assert together == [texts(alone([question]))[0] for question in QUESTIONS]
 
 
+@pytest.mark.parametrize(
+    "passage",
+    [
+        "x",
+        '"',
+        '"\\"\\\\""',
+        "\U0001f469\u200d\U0001f467\U0001f600",
+        "the " * 300,
+        '<s> [] <q> person<a> [" ", "]</s>',
+        " \t\n",
+        "",
+    ],
+)
+def test_student_survives_odd_passages(passage):
+    student = make_student("mini", empty_bound=1.0)  # as much as there is to say
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        [row] = student([(passage, ["person", "thing that occurs nowhere"])])
+    for answer in row:
+        assert all(mention.text in passage for mention in answer.mentions)
+        assert answer.truncated or isinstance(json.loads(answer.text), list)
+
+
 def test_student_answers_do_not_depend_on_neighbours():
     """The same passage many times over, some with other types, through small forwards."""
     questions = QUESTIONS[:2] * 6 + [(QUESTIONS[0][0], ["disease", "person"])] * 3

@@ -54,7 +54,7 @@ class Calibration:
 
         folder (Path): The checkpoint.
         RETURNS (Calibration): What it says.
-        RAISES (ValueError): U047, if it can't be read.
+        RAISES (ValueError): U046, if it can't be read.
         """
         path = folder / FILE
         if not path.exists():
@@ -67,7 +67,7 @@ class Calibration:
                 Scale(**found["mention"]),
             )
         except (ValueError, KeyError, TypeError) as e:
-            raise ValueError(Errors.U047.format(path=str(path), problem=e)) from e
+            raise ValueError(Errors.U046.format(path=str(path), problem=e)) from e
 
     def save(self, folder: Path) -> None:
         """Write the file of a checkpoint.

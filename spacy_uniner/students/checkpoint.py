@@ -197,7 +197,8 @@ def load_model(checkpoint: Checkpoint, *, device: str, dtype: str) -> Any:
     RETURNS (LlamaForCausalLM): The model, in evaluation mode.
     RAISES (ValueError): U032, if tensors are missing, mismatched or unreadable;
         U037, if they give logits that are not finite; U040, if a file differs from the
-        manifest; U043, if there is no such device. (ImportError): U038.
+        manifest; U043, if there is no such device; U047, if all GPUs are too small.
+        (ImportError): U038.
     """
     import torch
     from safetensors import SafetensorError
@@ -248,6 +249,9 @@ def load_model(checkpoint: Checkpoint, *, device: str, dtype: str) -> Any:
             raise ValueError(Errors.U032.format(path=checkpoint.name, problem=problem))
     if not spread:
         model = model.to(target)
+    elif any(weight.device.type != "cuda" for weight in model.parameters()):
+        gib = checkpoint.n_bytes / 2**30
+        raise ValueError(Errors.U047.format(path=checkpoint.name, gib=gib))
     model.eval()
     with torch.inference_mode():
         first = torch.tensor([[checkpoint.config.get("bos_token_id") or 0]])

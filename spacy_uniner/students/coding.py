@@ -103,10 +103,10 @@ class Coder:
 
         passage (str): The passage.
         RETURNS (PieceGuide): What answers about it may hold.
-        RAISES (ValueError): U046, if the tokenizer does not.
+        RAISES (ValueError): U045, if the tokenizer does not.
         """
         if self.syntax is None:
-            raise ValueError(Errors.U046.format(pieces=" ".join(SYNTAX_PIECES)))
+            raise ValueError(Errors.U045.format(pieces=" ".join(SYNTAX_PIECES)))
         ids, offsets, escaped = self._escaped(" " + passage)
         cut = {
             i for m in ESCAPE.finditer(escaped) for i in range(m.start() + 1, m.end())

@@ -50,7 +50,8 @@ class Memory:
 
     def _room(self, layer: Layer, n_slots: int) -> "Tensor":
         shape = (2, self.llama.kv_heads, n_slots, self.llama.head_size)
-        return layer.norm_in.new_empty(shape)
+        # what was never written is masked, but must be a number even so
+        return layer.norm_in.new_zeros(shape)
 
     def grow(self, n_slots: int) -> None:
         """Make more room, and keep what is there.

@@ -72,7 +72,7 @@ def make_local_student(
         stretches of the passage. If not, it is what plain greedy decoding gives,
         and `empty_bound` has no say.
     RETURNS (LocalStudent): The student.
-    RAISES (ValueError): U001, U030, U031, U034, U039, U042, U044, U047, if a setting is not
+    RAISES (ValueError): U001, U030, U031, U034, U039, U042, U044, U046, if a setting is not
         allowed.
     """
     return LocalStudent(
