@@ -157,6 +157,7 @@ def _tell(rows: Dict[str, Any]) -> None:
 
 def _about(student: "LocalStudent", verify: bool) -> Dict[str, Any]:
     """What is known of a student; with `verify`, what loading it shows."""
+    from .students.calibration import Calibration
     from .students.checkpoint import choose_device, choose_dtype
 
     checkpoint = student.checkpoint
@@ -171,11 +172,13 @@ def _about(student: "LocalStudent", verify: bool) -> Dict[str, Any]:
         "template": student.template,
         "passages": f"up to {student.max_passage_tokens} tokens",
         "licence": checkpoint.licence or "none stated",
+        "empty bound": student.empty_bound,
+        "calibrated": "no" if student.calibration == Calibration() else "yes",
         "device": device,
         "dtype": choose_dtype(student.dtype, device),
     }
     if verify:
-        copied = student.coder.syntax is not None
+        copied = student.coder.guide("") is not None
         rows["parameters"] = f"{student.model.num_parameters() / 1e6:.1f} M"
         rows["mentions"] = (
             "verbatim by construction" if copied else "checked afterwards"

@@ -54,11 +54,11 @@ Rate on the machine above: {rate} passages/s for {rate_types} types ({rate_words
 
 ## Training
 
-{minutes:.0f} minutes on two cores: {steps:,} steps, {tokens:.1f} M tokens (padding included), {conversations:,} conversations.
+{notes} The second: {minutes:.0f} minutes on two cores, {steps:,} steps, {tokens:.1f} M tokens (padding included).
 One row per passage, a branch per question under a block mask, so that training sees what inference sees. Loss over the
 legal pieces of each answer, plus losses over the whole vocabulary on {lm_share:.0%} of the rows (weights: passages {passage_weight}, answers {answer_weight}). Muon ({muon}) and AdamW ({adamw}).
 The checkpoint with the lowest loss on held-out dev passages was kept (dev: {dev}).
-Everything is in `training/configs/mini.cfg`; `spacy project run mini` does it again. {notes}
+Everything is in `training/configs/`; `spacy project run mini` does it again.
 
 ## Data
 
@@ -84,6 +84,9 @@ Probabilities are right on average over the dev sets; on other text and other ty
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--config", type=Path, required=True)
+    parser.add_argument(
+        "--continued", type=Path, required=True, help="config of the second run"
+    )
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument(
         "--run", type=Path, required=True, help="folder of the training run"
@@ -109,7 +112,8 @@ def main() -> None:
     best = min(
         (row for row in log if "dev" in row), key=lambda row: row["dev"]["answer"]
     )
-    model, finetune = config["model"], config["finetune"]
+    model = config["model"]
+    finetune = Config().from_disk(args.continued)["finetune"]
     model_config = json.loads((args.run / "best" / "config.json").read_text())
     vocab = model_config["vocab_size"]
     d, inner = model["hidden"], model["inner"]
@@ -141,7 +145,6 @@ def main() -> None:
         minutes=log[-1]["seconds"] / 60,
         steps=log[-1]["step"],
         tokens=log[-1]["tokens"] / 1e6,
-        conversations=log[-1]["conversations"],
         passage_weight=finetune["passage_weight"],
         answer_weight=finetune["answer_weight"],
         lm_share=finetune["language_model_share"],

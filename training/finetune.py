@@ -63,6 +63,8 @@ class Settings:
     template (str): Prompt template of the student.
     init (str): Folder of a checkpoint of the same sizes and tokenizer to start from;
         empty for chance.
+    skip (int): Conversations at the start of the file that are left out, for
+        instance because an earlier run saw them.
     """
 
     minutes: float = 90
@@ -81,6 +83,7 @@ class Settings:
     seed: int = 0
     template: str = "mini"
     init: str = ""
+    skip: int = 0
 
 
 def rate_factor(done: float, settings: Settings) -> float:
@@ -160,7 +163,7 @@ class Run:
         self.tokenizer = tokenizer
         loaded = Tokenizer.from_file(str(tokenizer / "tokenizer.json"))
         self.coder = Coder(loaded, settings.template, source=str(tokenizer))
-        self.progress = Progress()
+        self.progress = Progress(conversations=settings.skip)
         if settings.init:
             found = load_file(Path(settings.init) / "model.safetensors")
             self.weights = from_transformers(found, sizes)
