@@ -23,6 +23,7 @@ class Warnings(metaclass=ErrorsWithCodes):
         "{truncated} answer(s) reached the limit of {limit} tokens and were cut. "
         "Raise `max_new_tokens` of the student, or pass shorter documents."
     )
+    U104 = "The tokenizer of {path!r} is of no kind that is known: its answers are written without constraint, and checked afterwards."
 
 
 class Errors(metaclass=ErrorsWithCodes):

@@ -80,7 +80,16 @@ def test_calibration_changes_probabilities_and_no_mention(tmp_path):
             )
 
 
-@pytest.mark.parametrize("text", ["{", "[]", '{"empty_bound": 0.5}'])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "{",
+        "[]",
+        '{"empty_bound": 0.5}',
+        '{"empty_bound": 0.5, "empty": {"temperature": 0}, "mention": {}}',
+        '{"empty_bound": 0.5, "empty": {"temperature": "2"}, "mention": {}}',
+    ],
+)
 def test_calibration_that_can_not_be_read_is_named(tmp_path, text):
     (tmp_path / "calibration.json").write_text(text)
     with pytest.raises(ValueError, match="U046"):

@@ -418,6 +418,36 @@ def test_student_halves_a_forward_that_memory_can_not_hold(tiny, monkeypatch):
     assert sizes[0] > 60 and sum(size > 60 for size in sizes) < 6
 
 
+@pytest.mark.parametrize("places", [5, 1])
+def test_student_loses_nothing_when_memory_is_short(places, monkeypatch):
+    """Room for keys and values is refused once at the start, and once in the middle of
+    growing; room for logits whenever they are many."""
+    from spacy_uniner.students.llama import Llama, Memory
+
+    expected = texts(make_student("mini", empty_bound=1.0)(QUESTIONS))
+    room, logits = Memory._room, Llama.logits
+    failures = dict.fromkeys(("start", "growth", "places"), 0)
+
+    def scarce_room(memory, layer, n_slots):
+        kind = "growth" if len(getattr(memory, "layers", [])) > 1 else "start"
+        in_the_middle = kind == "start" or layer is memory.llama.layers[3]
+        if not failures[kind] and in_the_middle:
+            failures[kind] += 1
+            raise torch.OutOfMemoryError("full")
+        return room(memory, layer, n_slots)
+
+    def few_logits(llama, hidden, wanted):
+        if len(wanted) > places:
+            failures["places"] += 1
+            raise torch.OutOfMemoryError("full")
+        return logits(llama, hidden, wanted)
+
+    monkeypatch.setattr(Memory, "_room", scarce_room)
+    monkeypatch.setattr(Llama, "logits", few_logits)
+    assert texts(make_student("mini", empty_bound=1.0)(QUESTIONS)) == expected
+    assert min(failures.values()) > 0
+
+
 def test_student_says_when_one_passage_is_too_much(tiny, monkeypatch):
     def no_memory(readings):
         raise torch.OutOfMemoryError("full")

@@ -13,7 +13,7 @@ from pathlib import Path
 from ..errors import Errors
 
 FILE = "calibration.json"
-LEAST = 1e-6  # probabilities are kept this far from 0 and 1
+LEAST = 1e-9  # probabilities are kept this far from 0 and 1
 
 
 @dataclass(frozen=True)
@@ -26,6 +26,11 @@ class Scale:
 
     temperature: float = 1.0
     shift: float = 0.0
+
+    def __post_init__(self) -> None:
+        """RAISES (ValueError): If a number is none, or would turn the order round."""
+        if not (math.isfinite(self.shift) and 0.05 <= self.temperature < math.inf):
+            raise ValueError(f"{self}: a temperature must be at least 0.05")
 
     def __call__(self, p: float) -> float:
         """RETURNS (float): The probability that it is right."""

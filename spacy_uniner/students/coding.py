@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Dict, List, Optional, Sequence, Tuple
 
 from ..errors import Errors
 from ..prompt import Piece, get_template, render_prefix, render_question
-from .copying import SYNTAX_PIECES, Guide, ListSyntax, PieceGuide, escape
+from .copying import SYNTAX_PIECES, Guide, ListSyntax, PieceGuide, escape, is_blank
 from .spelling import ByteGuide, Spelling
 
 if TYPE_CHECKING:
@@ -111,9 +111,11 @@ class Coder:
         cut = {
             i for m in ESCAPE.finditer(escaped) for i in range(m.start() + 1, m.end())
         }
+        blank = {m.start() for m in ESCAPE.finditer(escaped) if is_blank(m[0])}
         # pieces of one character share its offsets
         can_start = [
             start not in cut
+            and start not in blank
             and (i == 0 or start >= offsets[i - 1][1])
             and bool(escaped[start:end].strip())
             for i, (start, end) in enumerate(offsets)

@@ -249,6 +249,15 @@ def escape(text: str) -> str:
     return json.dumps(text, ensure_ascii=False)[1:-1]
 
 
+def is_blank(unit: str) -> bool:
+    """Tell whether a character is white space.
+
+    unit (str): One character as it stands in JSON, perhaps escaped.
+    RETURNS (bool): Whether it is.
+    """
+    return json.loads(f'"{unit}"').isspace()
+
+
 def answer_pieces(
     mentions: Sequence[Sequence[int]], syntax: ListSyntax
 ) -> Tuple[int, ...]:

@@ -59,9 +59,11 @@ class Memory:
         n_slots (int): Tokens that fit from now on.
         """
         for i, layer in enumerate(self.llama.layers):
-            room = self._room(layer, n_slots)
-            room[:, :, : self.n_slots] = self.layers[i]
-            self.layers[i] = room
+            old = self.layers[i]
+            if old.shape[2] < n_slots:  # not if an earlier try came so far
+                room = self._room(layer, n_slots)
+                room[:, :, : old.shape[2]] = old
+                self.layers[i] = room
         self.n_slots = n_slots
 
 
@@ -98,6 +100,7 @@ class Llama:
         self.kv_heads: int = config.num_key_value_heads or self.heads
         self.head_size: int = config.head_dim or config.hidden_size // self.heads
         self.eps = config.rms_norm_eps
+        self.activate = model.model.layers[0].mlp.act_fn
         self.device, self.dtype = model.device, model.dtype
         self.layers: List[Layer] = []
         for block in model.model.layers:
@@ -121,7 +124,7 @@ class Llama:
             norm, in fp32. Shape: (n_tokens, hidden)
         """
         import torch
-        from torch.nn.functional import linear, silu
+        from torch.nn.functional import linear
 
         body = self.model.model
         ids = np.concatenate([r.ids for r in readings])
@@ -130,7 +133,8 @@ class Llama:
         places = torch.from_numpy(positions)[None].to(embedded.device)
         cos, sin = body.rotary_emb(embedded, places)
         half = self.head_size // 2  # cosines and sines come twice
-        rotary = cos[0, :, None, :half], sin[0, :, None, :half]
+        # on several devices, rotary_emb lies where the last layer does
+        rotary = tuple(t[0, :, None, :half].to(embedded.device) for t in (cos, sin))
         x = embedded.float()  # the residual stream: cheaper to norm, and more exact
         parts = [self._prepare(reading) for reading in readings]
         n_rotated = self.heads + self.kv_heads
@@ -151,7 +155,7 @@ class Llama:
             )
             x += linear(mixed.view(len(x), -1), *layer.out)
             gate, up = linear(self._norm(x, layer.norm_mid), *layer.gate_up).chunk(2, 1)
-            x += linear(silu(gate).mul_(up), *layer.down)
+            x += linear(self.activate(gate).mul_(up), *layer.down)
         return x
 
     def logits(self, hidden: "Tensor", places: Sequence[int]) -> "Tensor":

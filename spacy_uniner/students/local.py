@@ -59,8 +59,8 @@ def make_local_student(
     template (str): Prompt template; "auto" for the one that the checkpoint names.
     device (str): "auto", "cpu", "cuda", "cuda:0", ...
     dtype (str): "auto", "float32", "bfloat16" or "float16".
-    tokens_per_batch (int): Tokens of a forward pass. Memory for keys and values is
-        bounded by twice as many.
+    tokens_per_batch (int): Tokens of a forward pass. Keys and values of about twice
+        as many are kept at a time.
     max_passage_tokens (Optional[int]): Longest passage, in tokens; None for what the
         checkpoint says, or 256, the length that the paper's students were trained on.
     max_new_tokens (int): Longest answer, in tokens.
@@ -163,7 +163,10 @@ class LocalStudent:
         """RETURNS (Coder): Tokenizer and template, loaded on first use."""
         if self._coder is None:
             tokenizer = load_tokenizer(self.checkpoint)
-            self._coder = Coder(tokenizer, self.template, source=self.checkpoint.name)
+            name = self.checkpoint.name
+            self._coder = Coder(tokenizer, self.template, source=name)
+            if self.constrained and self._coder.guide("") is None:
+                warnings.warn(Warnings.U104.format(path=name), stacklevel=2)
         return self._coder
 
     @property
@@ -223,14 +226,15 @@ class LocalStudent:
             empty_bound=self.empty_bound,
             constrained=self.constrained,
         )
+        llama = self.llama
         try:
-            return write_tree(self.llama, rows, decoding)
+            return write_tree(llama, rows, decoding)
         except torch.OutOfMemoryError as e:
-            widest = max(row.width for row in rows)
+            widest = max(len(row.prefix) for row in rows)
             message = Errors.U036.format(n_tokens=widest, device=self.device)
             raise RuntimeError(message) from e
         except FloatingPointError as e:
-            name, dtype = self.checkpoint.name, self.llama.dtype
+            name, dtype = self.checkpoint.name, llama.dtype
             raise ValueError(Errors.U037.format(path=name, dtype=dtype)) from e
 
     def _warn_of_cuts(self, written: Sequence[Written]) -> None:
@@ -253,7 +257,7 @@ class LocalStudent:
         scale = self.calibration.mention
         return Answer(
             tuple(Mention(i.text, scale(p)) for i, p in zip(reading.items, scores)),
-            self.calibration.empty(written.p_empty),
+            self.calibration.empty(written.p_empty) if written.p_empty else 0.0,
             reading.unreadable,
             reading.truncated,
             written.certified,

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Dict, FrozenSet, List, NamedTuple, Optional, S
 
 import numpy as np
 
-from .copying import DRAFT, Guess, escape
+from .copying import DRAFT, Guess, escape, is_blank
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -102,10 +102,6 @@ def _sentencepiece_bytes(token: str) -> bytes:
     return bytes([int(byte[1], 16)]) if byte else token.replace("▁", " ").encode()
 
 
-def _is_blank(unit: str) -> bool:
-    return json.loads(f'"{unit}"').isspace()
-
-
 @dataclass(frozen=True)
 class SpelledState:
     """Where an answer stands.
@@ -155,11 +151,12 @@ class ByteGuide:
         places = np.cumsum([0, *(size for _, size in units)]).tolist()
         self.borders = frozenset(places)
         self.starts = frozenset(
-            p for (u, _), p in zip(units, places) if not _is_blank(u)
+            p for (u, _), p in zip(units, places) if not is_blank(u)
         )
         self.word_ends = frozenset(
             p for (u, _), p in zip([*units, (" ", 1)], places) if not u.isalnum()
         )
+        self._begun = self._copy(self.starts)
         self._known: Dict[object, Dict[int, int]] = {}
 
     def legal(self, state: SpelledState) -> np.ndarray:
@@ -244,7 +241,7 @@ class ByteGuide:
     def _follow(self, mode: str, positions: FrozenSet[int]) -> Dict[int, tuple]:
         """RETURNS (Dict[int, tuple]): Byte that may come next -> mode and positions."""
         if mode == "begin":
-            return self._copy(self.starts)
+            return self._begun
         if mode == "inside":
             found = self._copy(positions)
             # escaped quotes begin with a backslash, so that this one is no copy

@@ -15,6 +15,7 @@ import math
 from collections import deque
 from dataclasses import dataclass, field
 from functools import lru_cache
+from itertools import islice
 from typing import (
     TYPE_CHECKING,
     Any,
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 GROVE_TOKENS = 256  # tokens; passages that are shorter share a grove
+PLACES = 256  # logits that are computed at a time
 IN_FLIGHT = 2  # forwards' worth of tokens that are remembered at a time
 
 
@@ -85,7 +87,8 @@ class Written:
     ids (List[int]): Token IDs so far.
     probabilities (List[float]): Of each of them, among those that were legal, or
         among all without constraint.
-    p_empty (float): Probability of the empty list.
+    p_empty (float): Probability of the empty list, written in the ways that were
+        passed by.
     closes (List[int]): Places of the tokens that closed a mention.
     certified (bool): Whether every token was also the best of all tokens.
     finished (bool): Whether it came to its end.
@@ -194,7 +197,8 @@ class _Branch:
         self.written.p_empty += so_far * float(nothing.sum())
         best = float(nothing.max(initial=0.0))
         rest = float(something.max(initial=0.0))
-        is_empty = rest == 0.0 or best >= self.decoding.empty_bound * (best + rest)
+        bound = self.decoding.empty_bound * (best + rest)
+        is_empty = rest == 0.0 or (best > 0.0 and best >= bound)
         return int(np.where(empty == is_empty, shares, -1.0).argmax())
 
 
@@ -286,11 +290,13 @@ class _Grove:
         RETURNS (Reading): The tokens, passages first.
         """
         n_new = sum(len(p.row.prefix) for p in passages) + sum(map(len, drafts))
-        slots = self._take(n_new)
+        needed = max(self.n_used, self.n_used - len(self.free) + n_new)
+        roomy = needed + needed // 4
         if self.memory is None:
-            self.memory = Memory(llama, self.n_used + self.n_used // 4)
-        elif self.memory.n_slots < self.n_used:
-            self.memory.grow(2 * self.n_used)
+            self.memory = Memory(llama, roomy)
+        elif self.memory.n_slots < needed:
+            self.memory.grow(roomy)
+        slots = self._take(n_new)
         ids, positions = np.empty(n_new, np.int64), np.empty(n_new, np.int64)
         visible = np.zeros((n_new, self.n_used), bool)
         at = 0
@@ -389,8 +395,12 @@ class _Forward:
         for part, reading in zip(self.parts, self.readings):
             part.grove.forget(reading, part.passages)
 
-    def run(self) -> None:
-        """Read, and choose what can be chosen."""
+    def read(self) -> "Tensor":
+        """Read the tokens.
+
+        RETURNS (Tensor): Hidden states. Shape: (n_tokens, hidden)
+        RAISES (torch.OutOfMemoryError): If memory can't hold them; then `cancel`.
+        """
         at = 0
         for grove, passages, drafts in self.parts:
             self.readings.append(grove.reading(self.llama, passages, drafts))
@@ -398,41 +408,56 @@ class _Forward:
             for draft in drafts:
                 draft.first = at
                 at += len(draft)
-        hidden = self.llama.read(self.readings)
-        every = [(grove, draft) for grove, _, drafts in self.parts for draft in drafts]
+        return self.llama.read(self.readings)
+
+    def choose(self, hidden: "Tensor") -> None:
+        """Choose what can be chosen.
+
+        hidden (Tensor): Hidden states. Shape: (n_tokens, hidden)
+        """
+        every = [(part.grove, draft) for part in self.parts for draft in part.drafts]
         # most branches end here: logits below are computed for the others only
         ends = self._logits(hidden, [d.first + d.last for _, d in every])
         going: List[Tuple[_Grove, _Draft, int]] = []
-        for i, (grove, draft) in enumerate(every):
-            branch = draft.branch
-            token = branch.choose(ends[i])
-            child = draft.child(draft.last, token) if branch.is_live else -1
+        for (grove, draft), logits in zip(every, ends):
+            token = draft.branch.choose(logits)
+            child = draft.child(draft.last, token) if draft.branch.is_live else -1
             if child < 0:
                 grove.settle(draft, range(draft.last + 1), [token])
             else:
                 going.append((grove, draft, child))
-        if not going:
-            return
-        offsets = np.cumsum([0, *(len(d) - d.last - 1 for _, d, _ in going)])
-        below = self._logits(
-            hidden,
-            [d.first + n for _, d, _ in going for n in range(d.last + 1, len(d))],
-        )
-        for offset, (grove, draft, node) in zip(offsets, going):
+        guesses = [range(d.first + d.last + 1, d.first + len(d)) for _, d, _ in going]
+        below = self._logits(hidden, [place for places in guesses for place in places])
+        for (grove, draft, node), places in zip(going, guesses):
+            mine = list(islice(below, len(places)))
             kept = list(range(draft.last + 1))
             while node >= 0:
                 kept.append(node)
-                token = draft.branch.choose(below[offset + node - draft.last - 1])
+                token = draft.branch.choose(mine[node - draft.last - 1])
                 node = draft.child(node, token) if draft.branch.is_live else -1
             grove.settle(draft, kept, [token])
 
-    def _logits(self, hidden: "Tensor", places: Sequence[int]) -> np.ndarray:
-        """RETURNS (np.ndarray): Logits of some places. Shape: (n_places, n_vocab)
-        RAISES (FloatingPointError): If they are not numbers."""
-        logits = self.llama.logits(hidden, places)
-        if not logits.amax(-1).isfinite().all():  # the cheapest look at all of them
-            raise FloatingPointError
-        return logits.cpu().numpy()
+    def _logits(self, hidden: "Tensor", places: Sequence[int]) -> Iterator[np.ndarray]:
+        """Compute logits some places at a time, fewer where memory is short.
+
+        YIELDS (np.ndarray): Logits of one place after another. Shape: (n_vocab,)
+        RAISES (FloatingPointError): If they are not numbers.
+        """
+        import torch
+
+        at, size = 0, PLACES
+        while at < len(places):
+            try:
+                logits = self.llama.logits(hidden, places[at : at + size])
+            except torch.OutOfMemoryError:
+                if size == 1:
+                    raise
+                size //= 2
+                continue
+            if not logits.amax(-1).isfinite().all():  # the cheapest look at all
+                raise FloatingPointError
+            yield from logits.cpu().numpy()
+            at += size
 
 
 def write_tree(
@@ -457,14 +482,14 @@ def write_tree(
         while waiting or live:
             forward = _fill(llama, live, waiting, room)
             try:
-                forward.run()
+                hidden = forward.read()
             except torch.OutOfMemoryError:
                 forward.cancel()
                 if forward.n_drafts == 1:
                     raise
-                if torch.cuda.is_available():
-                    torch.cuda.empty_cache()
                 room = forward.n_tokens // 2
+                continue
+            forward.choose(hidden)
             for grove in live:
                 if not grove.live:
                     grove.memory = None
@@ -503,7 +528,7 @@ def _fill(
     forward = _Forward(llama)
     for grove in live:
         forward.add(grove, room=room)
-    remembered = sum(grove.n_used for grove in live)
+    remembered = sum(grove.memory.n_slots for grove in live if grove.memory)
     while waiting:
         n_first = waiting[0].width
         fits = forward.n_tokens + n_first <= room
