@@ -69,11 +69,36 @@ def _remarks(results: Dict[str, Any]) -> List[str]:
         f"{forwards['in_stream']:g} in a stream; "
         f"{work['tokens_per_passage']:.0f} tokens a passage.",
         f"Time outside the model: {min(outside):.0%} to {max(outside):.0%} over the cells.",
+        *_slope(results["cells"]),
         f"Of {agreement['answers']:,} answers {agreement['certified']:.1%} are certified; of these "
         f"{agreement['equal_if_certified']:.1%} equal A's, of all {agreement['equal']:.1%}.",
         f"Peak resident memory in MiB, a process each: {memory}.",
         f"{results['machine']}, {results['threads']} threads, load {loads}; torch "
         f"{results['versions']['torch']}, transformers {results['versions']['transformers']}; {results['date']}.",
+    ]
+
+
+def _slope(cells: Dict[str, Any]) -> List[str]:
+    """What one more type costs, for the shortest passages of the grid."""
+    grid = [cell for cell in cells.values() if "types" in cell]
+    length = min((cell["tokens"] for cell in grid), default=0)
+    rows = sorted(
+        (
+            (cell["types"], cell["rates"]["tree"]["passages_per_second"], cell["work"])
+            for cell in grid
+            if cell["tokens"] == length
+        ),
+        key=lambda row: row[0],
+    )
+    if len(rows) < 2:
+        return []
+    (few, fast, less), (many, slow, more) = rows[0], rows[-1]
+    per_type = (1 / slow - 1 / fast) / (many - few)
+    passage = 1 / fast - few * per_type
+    tokens = more["tokens_per_passage"] / less["tokens_per_passage"]
+    return [
+        f"From {few} to {many} types at {length} tokens, passages per second fall {fast / slow:.1f}-fold, tokens rise "
+        f"{tokens:.1f}-fold; one more type costs {per_type / passage:.2f} of the passage itself."
     ]
 
 
