@@ -7,13 +7,24 @@ answers or which tokens matter: `tree` decides that.
 """
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, List, NamedTuple, Optional, Sequence, Tuple
+from typing import (
+    TYPE_CHECKING,
+    Any,
+    List,
+    NamedTuple,
+    Optional,
+    Sequence,
+    Tuple,
+    Union,
+)
 
 import numpy as np
 
 if TYPE_CHECKING:
     from torch import Tensor
     from transformers import LlamaForCausalLM
+
+Slots = Union[slice, "Tensor"]
 
 
 class Projection(NamedTuple):
@@ -142,7 +153,10 @@ class Llama:
             device = layer.norm_in.device
             if x.device != device:
                 x, rotary = x.to(device), (rotary[0].to(device), rotary[1].to(device))
-                parts = [(s.to(device), m.to(device)) for s, m in parts]
+                parts = [
+                    (s if isinstance(s, slice) else s.to(device), m.to(device))
+                    for s, m in parts
+                ]
             fused = linear(self._norm(x, layer.norm_in), *layer.qkv)
             heads = fused.view(len(x), -1, self.head_size)
             turned = _rotate(heads[:, :n_rotated], *rotary)
@@ -164,28 +178,36 @@ class Llama:
         hidden (Tensor): What `read` returned. Shape: (n_tokens, hidden)
         places (Sequence[int]): Tokens after which a choice is made.
         RETURNS (Tensor): In fp32. Shape: (n_places, n_vocab)
+        RAISES (FloatingPointError): If they are not numbers.
         """
         import torch
 
         chosen = hidden[torch.as_tensor(places, device=hidden.device)]
         weight, head = self.model.model.norm.weight, self.model.lm_head
         chosen = self._norm(chosen.to(weight.device), weight)
-        return head(chosen.to(head.weight.device)).float()
+        logits = head(chosen.to(head.weight.device)).float()
+        if not logits.amax(-1).isfinite().all():  # the cheapest look at all of them
+            raise FloatingPointError
+        return logits
 
-    def _prepare(self, reading: Reading) -> Tuple["Tensor", "Tensor"]:
+    def _prepare(self, reading: Reading) -> Tuple[Slots, "Tensor"]:
         """Give slots and mask to torch, once for all layers."""
         import torch
 
         mask = torch.zeros(reading.visible.shape, dtype=self.dtype)
         hidden = torch.from_numpy(reading.visible).logical_not_()
         mask.masked_fill_(hidden, torch.finfo(self.dtype).min)
-        slots = torch.from_numpy(reading.slots)
-        return slots.to(self.device), mask[None].to(self.device)
+        first, last = int(reading.slots[0]), int(reading.slots[-1])
+        if (np.diff(reading.slots) == 1).all():  # a passage that is new: no scattering
+            return slice(first, last + 1), mask[None].to(self.device)
+        return torch.from_numpy(reading.slots).to(self.device), mask[None].to(
+            self.device
+        )
 
     def _attend(
         self,
         memories: Sequence["Tensor"],
-        parts: Sequence[Tuple["Tensor", "Tensor"]],
+        parts: Sequence[Tuple[Slots, "Tensor"]],
         q: "Tensor",
         k: "Tensor",
         v: "Tensor",
@@ -194,7 +216,7 @@ class Llama:
 
         memories (Sequence[Tensor]): Keys and values of each grove.
             Shape: (2, kv_heads, n_slots, head_size)
-        parts (Sequence[Tuple[Tensor, Tensor]]): Slots and mask of each.
+        parts (Sequence[Tuple[Slots, Tensor]]): Slots and mask of each.
         q, k, v (Tensor): Shapes: (n_tokens, heads or kv_heads, head_size)
         RETURNS (Tensor): Shape: (n_tokens, heads, head_size)
         """
@@ -204,9 +226,13 @@ class Llama:
         shared = self.kv_heads != self.heads
         start = 0
         for memory, (slots, mask) in zip(memories, parts):
-            end = start + len(slots)
-            memory[0].index_copy_(1, slots, k[start:end].transpose(0, 1))
-            memory[1].index_copy_(1, slots, v[start:end].transpose(0, 1))
+            end = start + mask.shape[1]
+            for kept, new in zip(memory, (k, v)):
+                heads = new[start:end].transpose(0, 1)
+                if isinstance(slots, slice):
+                    kept[:, slots] = heads
+                else:
+                    kept.index_copy_(1, slots, heads)
             used = memory[:, None, :, : mask.shape[-1]]
             mixed[start:end] = scaled_dot_product_attention(
                 q[None, start:end].transpose(1, 2),

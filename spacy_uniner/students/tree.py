@@ -161,7 +161,7 @@ class _Branch:
         at = int(shares.argmax()) if empties is None else self._decide(empties, shares)
         token = int(legal[at])
         self._write(token, float(shares[at]))
-        written.certified &= token == int(logits.argmax())
+        written.certified = written.certified and token == int(logits.argmax())
         written.finished = guide.is_closed(self.state)
         return token
 
@@ -441,7 +441,6 @@ class _Forward:
         """Compute logits some places at a time, fewer where memory is short.
 
         YIELDS (np.ndarray): Logits of one place after another. Shape: (n_vocab,)
-        RAISES (FloatingPointError): If they are not numbers.
         """
         import torch
 
@@ -454,8 +453,6 @@ class _Forward:
                     raise
                 size //= 2
                 continue
-            if not logits.amax(-1).isfinite().all():  # the cheapest look at all
-                raise FloatingPointError
             yield from logits.cpu().numpy()
             at += size
 
