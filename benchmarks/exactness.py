@@ -32,7 +32,7 @@ def compare(model: str, dtype: str, asked: Sequence[Asked]) -> Dict[str, Any]:
     asked (Sequence[Asked]): Passages with types.
     RETURNS (Dict[str, Any]): Counts.
     """
-    settings: Dict[str, Any] = {"model": model, "dtype": dtype, "max_new_tokens": 48}
+    settings: Dict[str, Any] = {"model": model, "dtype": dtype, "max_new_tokens": 24}
     guided = make_local_student(**settings, empty_bound=0.5)
     free = make_local_student(**settings, constrained=False)
     reference = ReferenceStudent(free)

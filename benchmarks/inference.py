@@ -9,7 +9,7 @@ a Markdown table and a plot.
 
 import argparse
 import os
-import resource
+import re
 import statistics
 import subprocess
 import sys
@@ -21,10 +21,11 @@ import torch
 
 from spacy_uniner.students.copying import Guess, Guide
 from spacy_uniner.students.local import LocalStudent, make_local_student
+from spacy_uniner.students.reference import ReferenceStudent
 from training.evaluate import describe_run
 
 from .passages import Asked, joined, own_questions
-from .peers import Tree, make_peers
+from .peers import Tree, make_peers, peer_makers
 from .report import plot, to_markdown, write
 
 SHORTEST = 0.5  # seconds a peer runs per round, at least one passage
@@ -48,7 +49,7 @@ def time_rounds(
         peer(asked[:1])
         seconds = (time.perf_counter() - start) / 2
         wanted = max(1, round(SHORTEST / seconds))
-        sizes[name] = len(asked) if name == "tree" else min(len(asked), max(2, wanted))
+        sizes[name] = len(asked) if name == "tree" else min(len(asked), max(3, wanted))
     peers["tree"](asked)
     rates: Dict[str, List[float]] = {name: [] for name in peers}
     for number in range(rounds):
@@ -140,9 +141,11 @@ def count_forwards(student: LocalStudent, asked: Sequence[Asked]) -> Dict[str, f
     return {"alone": statistics.median(alone), "in_stream": round(per_32, 2)}
 
 
-def agreement(student: LocalStudent, a: Callable, asked: Sequence[Asked]) -> Dict:
-    """RETURNS (Dict): Share of answers that are certified, and that equal A's."""
-    rows, plain = student(asked), a(asked)
+def agreement(student: LocalStudent, asked: Sequence[Asked]) -> Dict[str, float]:
+    """RETURNS (Dict[str, float]): Share of answers that are certified, and that equal
+    those of one prompt per type without any limit."""
+    rows = student(asked)
+    plain = [[a.text for a in row] for row in ReferenceStudent(student)(asked)]
     pairs = [
         (answer, text)
         for row, texts in zip(rows, plain)
@@ -245,8 +248,10 @@ def main() -> None:
     student = make_student(args.model)
     own = own_questions(args.data, args.passages)
     if args.memory_of:
-        make_peers(student, own)[args.memory_of](own[:10])
-        print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
+        peer_makers(student, own[:10])[args.memory_of]()(own[:10])
+        # not of getrusage, which a child has from its parent
+        status = Path("/proc/self/status").read_text()
+        print(int(re.search(r"VmHWM:\s+(\d+)", status)[1]) / 1024)
         return
     peers = make_peers(student, own)
     results: Dict[str, Any] = {**describe_run("benchmarks.inference"), "cells": {}}
@@ -259,12 +264,12 @@ def main() -> None:
         "work": watch(student, own),
         "forwards_per_32": count_forwards(student, own),
         "latency": {n: latencies(peers[n], own[:40:2]) for n in list(peers)[:4]},
-        "agreement": agreement(student, peers["A one prompt per type"], own[::3]),
+        "agreement": agreement(student, own[::3]),
     }
     results["cells"]["CrossNER as it is, own types"] = cell
     for n_tokens, n_types in parse_grid(args.grid):
         asked = joined(args.data, student, n=32, n_tokens=n_tokens, n_types=n_types)
-        peers["F blank spaCy ner"] = make_peers(student, asked)["F blank spaCy ner"]
+        peers = make_peers(student, asked)
         results["cells"][f"{n_tokens} × {n_types}"] = {
             "tokens": n_tokens,
             "types": n_types,

@@ -1,15 +1,16 @@
 """Other ways to get the same answers, or to do the same job: what the tree is held
-against. All generative ones share the weights of one student."""
+against. All generative ones share the weights of one student, and write at most as
+many tokens per answer as the tree does: a small student without constraint may go on
+for ever, and nobody should look slow for that."""
 
 import warnings
-from typing import Dict, List, Sequence
+from typing import Callable, Dict, List, Sequence, Tuple
 
 import spacy
 import torch
 from transformers import DebertaV2Config, DebertaV2Model, DynamicCache
 
 from spacy_uniner.students.local import LocalStudent
-from spacy_uniner.students.reference import ReferenceStudent
 
 from .passages import Asked
 
@@ -29,26 +30,35 @@ class Tree:
         return [[answer.text for answer in row] for row in rows]
 
 
-class OnePrompt:
-    """A: the official way, one prompt per type, plain `generate`."""
+class Lengths(Dict[Tuple[str, str], int]):
+    """How many tokens the tree's answers have, their ends included."""
 
-    def __init__(self, student: LocalStudent) -> None:
-        self.reference = ReferenceStudent(student)
+    def __init__(self, student: LocalStudent, asked: Sequence[Asked]) -> None:
+        """Ask the tree.
 
-    def __call__(self, asked: Sequence[Asked]) -> Answers:
-        return [[a.text for a in row] for row in self.reference(asked)]
+        student (LocalStudent): The student.
+        asked (Sequence[Asked]): What will be asked.
+        """
+        super().__init__()
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            rows = student(asked)
+        for (passage, types), row in zip(asked, rows):
+            for entity_type, answer in zip(types, row):
+                self[passage, entity_type] = answer.n_tokens + 1
 
 
 class Padded:
-    """B: left-padded batches of prompts, `generate`, 64 at a time, by length."""
+    """B: left-padded batches of prompts, `generate`, by length. With one row at a time
+    A: the official way, one prompt per type."""
 
-    def __init__(self, student: LocalStudent, *, rows: int = 64) -> None:
-        self.student, self.rows = student, rows
+    def __init__(self, student: LocalStudent, lengths: Lengths, *, rows: int) -> None:
+        self.student, self.lengths, self.rows = student, lengths, rows
 
     def __call__(self, asked: Sequence[Asked]) -> Answers:
         coder = self.student.coder
         prompts = [
-            (i, j, coder.prefix(passage) + coder.question(t))
+            (i, j, coder.prefix(passage) + coder.question(t), self.lengths[passage, t])
             for i, (passage, types) in enumerate(asked)
             for j, t in enumerate(types)
         ]
@@ -56,18 +66,20 @@ class Padded:
         out = [[""] * len(types) for _, types in asked]
         for at in range(0, len(prompts), self.rows):
             batch = prompts[at : at + self.rows]
-            for (i, j, _), text in zip(batch, self._write([p for _, _, p in batch])):
+            longest = max(length for *_, length in batch)
+            texts = self._write([p for _, _, p, _ in batch], longest)
+            for (i, j, _, _), text in zip(batch, texts):
                 out[i][j] = text
         return out
 
-    def _write(self, prompts: List[List[int]]) -> List[str]:
+    def _write(self, prompts: List[List[int]], longest: int) -> List[str]:
         coder = self.student.coder
         ids, mask = pad_left(prompts, coder.end)
         with torch.inference_mode():
             written = self.student.model.generate(
                 ids,
                 attention_mask=mask,
-                max_new_tokens=self.student.max_new_tokens,
+                max_new_tokens=longest,
                 do_sample=False,
                 eos_token_id=coder.end,
                 pad_token_id=coder.end,
@@ -79,8 +91,8 @@ class PrefixCache:
     """C: the passage once, its cache repeated per type, then token by token; rows
     that are done leave."""
 
-    def __init__(self, student: LocalStudent) -> None:
-        self.student = student
+    def __init__(self, student: LocalStudent, lengths: Lengths) -> None:
+        self.student, self.lengths = student, lengths
 
     def __call__(self, asked: Sequence[Asked]) -> Answers:
         return [self._passage(passage, types) for passage, types in asked]
@@ -97,7 +109,8 @@ class PrefixCache:
         positions = (mask.cumsum(1) - 1)[:, len(prefix) :]
         written: List[List[int]] = [[] for _ in types]
         live = list(range(len(types)))
-        for _ in range(self.student.max_new_tokens):
+        wanted = [self.lengths[passage, t] for t in types]
+        while True:
             logits = model(
                 ids,
                 attention_mask=mask,
@@ -109,7 +122,11 @@ class PrefixCache:
             best = logits.argmax(-1)
             for row, token in zip(live, best.tolist()):
                 written[row].append(token)
-            going = [r for r, t in enumerate(best.tolist()) if t != coder.end]
+            going = [
+                r
+                for r, (row, t) in enumerate(zip(live, best.tolist()))
+                if t != coder.end and len(written[row]) < wanted[row]
+            ]
             if not going:
                 break
             kept = torch.tensor(going)
@@ -191,19 +208,31 @@ def pad_left(rows: Sequence[Sequence[int]], pad: int) -> Sequence[torch.Tensor]:
     return ids, mask
 
 
-def make_peers(student: LocalStudent, asked: Sequence[Asked]) -> Dict[str, object]:
-    """Set all peers up.
+def peer_makers(
+    student: LocalStudent, asked: Sequence[Asked]
+) -> Dict[str, Callable[[], Callable]]:
+    """Tell how to set each peer up.
 
     student (LocalStudent): Whose weights the generative ones use.
     asked (Sequence[Asked]): What will be asked.
-    RETURNS (Dict[str, object]): Letter and name -> peer.
+    RETURNS (Dict[str, Callable]): Name -> maker of the peer.
     """
+    lengths = Lengths(student, asked)
     return {
-        "tree": Tree(student),
-        "A one prompt per type": OnePrompt(student),
-        "B left-padded batches": Padded(student),
-        "C prefix cache per passage": PrefixCache(student),
-        "E GLiNER-base-shaped encoder, fp32": Encoder(student, dtype=torch.float32),
-        "E GLiNER-base-shaped encoder, bf16": Encoder(student, dtype=torch.bfloat16),
-        "F blank spaCy ner": BlankNer(asked),
+        "tree": lambda: Tree(student),
+        "A one prompt per type": lambda: Padded(student, lengths, rows=1),
+        "B left-padded batches of 64": lambda: Padded(student, lengths, rows=64),
+        "C prefix cache per passage": lambda: PrefixCache(student, lengths),
+        "E GLiNER-base-shaped encoder, fp32": lambda: Encoder(
+            student, dtype=torch.float32
+        ),
+        "E GLiNER-base-shaped encoder, bf16": lambda: Encoder(
+            student, dtype=torch.bfloat16
+        ),
+        "F blank spaCy ner": lambda: BlankNer(asked),
     }
+
+
+def make_peers(student: LocalStudent, asked: Sequence[Asked]) -> Dict[str, Callable]:
+    """RETURNS (Dict[str, Callable]): All peers, set up. For arguments see `peer_makers`."""
+    return {name: make() for name, make in peer_makers(student, asked).items()}

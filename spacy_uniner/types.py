@@ -45,6 +45,7 @@ class Answer:
     certified (bool): Whether, up to the close of the list, it equals plain greedy
         decoding over the whole vocabulary.
     text (str): The answer, raw.
+    n_tokens (int): Its length, in tokens of the student; 0 where it tells none.
     """
 
     mentions: Tuple[Mention, ...] = ()
@@ -53,6 +54,7 @@ class Answer:
     truncated: int = 0
     certified: bool = False
     text: str = "[]"
+    n_tokens: int = 0
 
 
 @runtime_checkable

@@ -262,6 +262,7 @@ class LocalStudent:
             reading.truncated,
             written.certified,
             text.strip(),
+            len(written.ids),
         )
 
     def _overlaps(
