@@ -116,7 +116,12 @@ def plot(results: Dict[str, Any], path: Path) -> None:
     grid = [cell for cell in results["cells"].values() if "types" in cell]
     lengths = sorted({cell["tokens"] for cell in grid})
     figure, axes = pyplot.subplots(
-        1, len(lengths), figsize=(4.2 * len(lengths), 4), sharey=True, squeeze=False
+        1,
+        len(lengths),
+        figsize=(4.2 * len(lengths), 4.4),
+        sharey=True,
+        squeeze=False,
+        layout="constrained",
     )
     for axis, length in zip(axes[0], lengths):
         rows = sorted(
@@ -133,8 +138,8 @@ def plot(results: Dict[str, Any], path: Path) -> None:
         axis.minorticks_off()
         axis.grid(alpha=0.3)
     axes[0][0].set_ylabel("passages per second")
-    axes[0][-1].legend(fontsize=7)
-    figure.tight_layout()
+    lines = axes[0][0].get_legend_handles_labels()
+    figure.legend(*lines, loc="outside lower center", ncols=4, fontsize=8)
     figure.savefig(path, dpi=110)
 
 

@@ -18,6 +18,7 @@ from ..answers import read_answer
 from ..errors import Errors, Warnings
 from ..prompt import get_template
 from ..types import Answer, Mention, Question
+from .branch import Decoding, Row, Written
 from .calibration import Calibration
 from .checkpoint import (
     DEVICES,
@@ -31,7 +32,7 @@ from .checkpoint import (
 )
 from .coding import Coder
 from .llama import Llama
-from .tree import Decoding, Row, Written, write_tree
+from .tree import write_tree
 
 PROMPT_TOKENS = 128  # tokens kept for template and type
 MAX_QUESTION_TOKENS = 512  # tokens of questions that share one reading of a passage
