@@ -6,6 +6,7 @@ python -m benchmarks.stream --data ../shared/data --out benchmarks/results/strea
 import argparse
 import itertools
 import json
+import random
 import time
 from pathlib import Path
 from typing import Any, Dict, Iterator
@@ -25,10 +26,11 @@ def resident() -> float:
 
 
 def passages(data: Path) -> Iterator[str]:
-    """YIELDS (str): Passages of the CrossNER tests, over and over."""
+    """YIELDS (str): Passages of the CrossNER tests, mixed, over and over."""
     rows = [
         r.text for s in SETS for r in read_set(data / "ner" / s, "test", spaced=True)
     ]
+    random.Random(0).shuffle(rows)
     return itertools.cycle(rows)
 
 

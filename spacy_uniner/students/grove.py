@@ -12,6 +12,8 @@ import numpy as np
 from .branch import Branch, Decoding, Row, Trunk
 from .llama import Llama, Memory, Reading
 
+SLOTS_STEP = 64  # what numbers of slots are rounded up to
+
 
 @lru_cache(maxsize=4096)
 def _lineage(parents: Tuple[int, ...]) -> Tuple[np.ndarray, np.ndarray]:
@@ -26,6 +28,11 @@ def _lineage(parents: Tuple[int, ...]) -> Tuple[np.ndarray, np.ndarray]:
         if parent >= 0:
             sees[node] |= sees[parent]
     return sees, sees.sum(1) - 1
+
+
+def _round_up(n_slots: int) -> int:
+    """Like `llama.pad`: attention too is prepared, and kept, for every shape it meets."""
+    return -(-n_slots // SLOTS_STEP) * SLOTS_STEP
 
 
 class Draft:
@@ -102,14 +109,14 @@ class Grove:
         """
         n_new = sum(len(p.row.prefix) for p in passages) + sum(map(len, drafts))
         needed = max(self.n_used, self.n_used - len(self.free) + n_new)
-        roomy = needed + needed // 4
+        roomy = _round_up(needed + needed // 4)
         if self.memory is None:
             self.memory = Memory(llama, roomy)
         elif self.memory.n_slots < needed:
             self.memory.grow(roomy)
         slots = self._take(n_new)
         ids, positions = np.empty(n_new, np.int64), np.empty(n_new, np.int64)
-        visible = np.zeros((n_new, self.n_used), bool)
+        visible = np.zeros((n_new, _round_up(self.n_used)), bool)
         at = 0
         for passage in passages:
             end = at + len(passage.row.prefix)

@@ -27,6 +27,23 @@ if TYPE_CHECKING:
 Slots = Union[slice, "Tensor"]
 
 
+# what numbers of rows are rounded up to: in products, in attention, and in the head
+TOKENS_STEP, QUERIES_STEP, PLACES_STEP = 128, 32, 32
+
+
+def pad(row: np.ndarray, step: int) -> np.ndarray:
+    """Pad to a round number: libraries prepare, and keep, a product for every shape
+    they meet, which costs time and, in a long stream, gigabytes.
+
+    row (np.ndarray): Shape: (n,)
+    step (int): What is rounded up to; to twice and four times as much where n is large.
+    RETURNS (np.ndarray): With zeros at its end. Shape: (n_padded,)
+    """
+    while len(row) > 16 * step:
+        step *= 2
+    return np.pad(row, (0, -len(row) % step))
+
+
 class Projection(NamedTuple):
     """A linear map, as `torch.nn.functional.linear` takes it."""
 
@@ -87,7 +104,7 @@ class Reading:
     positions (np.ndarray): Shape: (n_tokens,)
     slots (np.ndarray): Where their keys and values go. Shape: (n_tokens,)
     visible (np.ndarray): The slots that each sees, its own included; the width is
-        the number of slots in use. Shape: (n_tokens, n_used)
+        at least the number of slots in use. Shape: (n_tokens, n_used)
     """
 
     memory: Memory
@@ -132,14 +149,14 @@ class Llama:
 
         readings (Sequence[Reading]): The tokens, each grove once.
         RETURNS (Tensor): Last hidden states, grove after grove, before the last
-            norm, in fp32. Shape: (n_tokens, hidden)
+            norm, in fp32; some of padding follow. Shape: (n_tokens + n, hidden)
         """
         import torch
         from torch.nn.functional import linear
 
         body = self.model.model
-        ids = np.concatenate([r.ids for r in readings])
-        positions = np.concatenate([r.positions for r in readings])
+        ids = pad(np.concatenate([r.ids for r in readings]), TOKENS_STEP)
+        positions = pad(np.concatenate([r.positions for r in readings]), TOKENS_STEP)
         embedded = body.embed_tokens(torch.from_numpy(ids).to(self.device))
         places = torch.from_numpy(positions)[None].to(embedded.device)
         cos, sin = body.rotary_emb(embedded, places)
@@ -163,6 +180,7 @@ class Llama:
             mixed = self._attend(
                 [reading.memory.layers[i] for reading in readings],
                 parts,
+                [len(reading.ids) for reading in readings],
                 turned[:, : self.heads],
                 turned[:, self.heads :],
                 heads[:, n_rotated:],
@@ -182,10 +200,11 @@ class Llama:
         """
         import torch
 
-        chosen = hidden[torch.as_tensor(places, device=hidden.device)]
+        padded = torch.from_numpy(pad(np.array(places), PLACES_STEP))
+        chosen = hidden[padded.to(hidden.device)]
         weight, head = self.model.model.norm.weight, self.model.lm_head
         chosen = self._norm(chosen.to(weight.device), weight)
-        logits = head(chosen.to(head.weight.device)).float()
+        logits = head(chosen.to(head.weight.device))[: len(places)].float()
         if not logits.amax(-1).isfinite().all():  # the cheapest look at all of them
             raise FloatingPointError
         return logits
@@ -194,8 +213,10 @@ class Llama:
         """Give slots and mask to torch, once for all layers."""
         import torch
 
-        mask = torch.zeros(reading.visible.shape, dtype=self.dtype)
-        hidden = torch.from_numpy(reading.visible).logical_not_()
+        extra = -len(reading.ids) % QUERIES_STEP
+        visible = np.pad(reading.visible, ((0, extra), (0, 0)))
+        mask = torch.zeros(visible.shape, dtype=self.dtype)
+        hidden = torch.from_numpy(visible).logical_not_()
         mask.masked_fill_(hidden, torch.finfo(self.dtype).min)
         first, last = int(reading.slots[0]), int(reading.slots[-1])
         if (np.diff(reading.slots) == 1).all():  # a passage that is new: no scattering
@@ -208,6 +229,7 @@ class Llama:
         self,
         memories: Sequence["Tensor"],
         parts: Sequence[Tuple[Slots, "Tensor"]],
+        sizes: Sequence[int],
         q: "Tensor",
         k: "Tensor",
         v: "Tensor",
@@ -216,17 +238,20 @@ class Llama:
 
         memories (Sequence[Tensor]): Keys and values of each grove.
             Shape: (2, kv_heads, n_slots, head_size)
-        parts (Sequence[Tuple[Slots, Tensor]]): Slots and mask of each.
+        parts (Sequence[Tuple[Slots, Tensor]]): Slots and mask of each; the mask has
+            rows for padding.
+        sizes (Sequence[int]): Tokens of each.
         q, k, v (Tensor): Shapes: (n_tokens, heads or kv_heads, head_size)
         RETURNS (Tensor): Shape: (n_tokens, heads, head_size)
         """
+        from torch.nn.functional import pad as rows_padded
         from torch.nn.functional import scaled_dot_product_attention
 
-        mixed = q.new_empty(q.shape)
+        mixed = q.new_zeros(q.shape)  # padding attends to nothing
         shared = self.kv_heads != self.heads
         start = 0
-        for memory, (slots, mask) in zip(memories, parts):
-            end = start + mask.shape[1]
+        for memory, (slots, mask), n in zip(memories, parts, sizes):
+            end = start + n
             for kept, new in zip(memory, (k, v)):
                 heads = new[start:end].transpose(0, 1)
                 if isinstance(slots, slice):
@@ -234,13 +259,14 @@ class Llama:
                 else:
                     kept.index_copy_(1, slots, heads)
             used = memory[:, None, :, : mask.shape[-1]]
+            asking = rows_padded(q[start:end], (0, 0, 0, 0, 0, mask.shape[1] - n))
             mixed[start:end] = scaled_dot_product_attention(
-                q[None, start:end].transpose(1, 2),
+                asking[None].transpose(1, 2),
                 used[0],
                 used[1],
                 attn_mask=mask[None],
                 enable_gqa=shared,
-            )[0].transpose(0, 1)
+            )[0, :, :n].transpose(0, 1)
             start = end
         return mixed
 
