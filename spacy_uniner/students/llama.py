@@ -1,7 +1,7 @@
 """The forward of a LLaMA over trees of tokens.
 
-Tokens of many groves lie side by side in one matrix, so nothing is padded and
-products are large; attention goes grove by grove, over keys and values that stay
+Tokens of many groves lie side by side in one matrix, so products are large and only
+their ends are padded, to shapes that repeat; attention goes grove by grove, over keys and values that stay
 where they were written. Projections are fused. Knows nothing of prompts,
 answers or which tokens matter: `tree` decides that.
 """
@@ -25,8 +25,6 @@ if TYPE_CHECKING:
     from transformers import LlamaForCausalLM
 
 Slots = Union[slice, "Tensor"]
-
-
 # what numbers of rows are rounded up to: in products, in attention, and in the head
 TOKENS_STEP, QUERIES_STEP, PLACES_STEP = 128, 32, 32
 
@@ -220,10 +218,10 @@ class Llama:
         mask.masked_fill_(hidden, torch.finfo(self.dtype).min)
         first, last = int(reading.slots[0]), int(reading.slots[-1])
         if (np.diff(reading.slots) == 1).all():  # a passage that is new: no scattering
-            return slice(first, last + 1), mask[None].to(self.device)
-        return torch.from_numpy(reading.slots).to(self.device), mask[None].to(
-            self.device
-        )
+            slots: Slots = slice(first, last + 1)
+        else:
+            slots = torch.from_numpy(reading.slots).to(self.device)
+        return slots, mask[None].to(self.device)
 
     def _attend(
         self,
