@@ -8,6 +8,7 @@ a Markdown table and a plot.
 """
 
 import argparse
+import math
 import os
 import re
 import statistics
@@ -28,17 +29,22 @@ from .passages import Asked, joined, own_questions
 from .peers import Tree, make_peers, peer_makers
 from .report import plot, to_markdown, write
 
-SHORTEST = 0.5  # seconds a peer runs per round, at least one passage
+SHORTEST = 0.5  # seconds a peer runs per round, at least three passages
 
 
 def time_rounds(
-    peers: Dict[str, Callable], asked: Sequence[Asked], *, rounds: int
+    peers: Dict[str, Callable],
+    asked: Sequence[Asked],
+    *,
+    rounds: int,
+    shortest: float = SHORTEST,
 ) -> Dict[str, Dict[str, Any]]:
     """Time peers in turn.
 
     peers (Dict[str, Callable]): Name -> peer.
     asked (Sequence[Asked]): Passages with types.
     rounds (int): How often.
+    shortest (float): Seconds that a peer reads per round, if there is so much to read.
     RETURNS (Dict[str, Dict[str, Any]]): Name -> median and all rates, in passages per
         second, and how many passages it read per round.
     """
@@ -48,8 +54,8 @@ def time_rounds(
         peer(asked[:1])
         peer(asked[:1])
         seconds = (time.perf_counter() - start) / 2
-        wanted = max(1, round(SHORTEST / seconds))
-        sizes[name] = len(asked) if name == "tree" else min(len(asked), max(3, wanted))
+        wanted = max(3, round(min(len(asked), shortest / seconds)))
+        sizes[name] = len(asked) if name == "tree" else min(len(asked), wanted)
     peers["tree"](asked)
     rates: Dict[str, List[float]] = {name: [] for name in peers}
     for number in range(rounds):
@@ -207,7 +213,7 @@ def ablations(model: str, asked: Sequence[Asked], *, rounds: int) -> Dict[str, A
     for what in ("tree", "speculative opening", "drafts of mentions", "batching"):
         peers[f"without {what}"] = Ablated(student, what)
     peers["without bf16"] = Tree(make_student(model, dtype="float32"))
-    return time_rounds(peers, asked, rounds=rounds)
+    return time_rounds(peers, asked, rounds=rounds, shortest=math.inf)
 
 
 def make_student(model: str, **settings: Any) -> LocalStudent:

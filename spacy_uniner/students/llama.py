@@ -6,6 +6,7 @@ where they were written. Projections are fused. Knows nothing of prompts,
 answers or which tokens matter: `tree` decides that.
 """
 
+import sys
 from dataclasses import dataclass
 from typing import (
     TYPE_CHECKING,
@@ -27,6 +28,9 @@ if TYPE_CHECKING:
 Slots = Union[slice, "Tensor"]
 # what numbers of rows are rounded up to: in products, in attention, and in the head
 TOKENS_STEP, QUERIES_STEP, PLACES_STEP = 128, 32, 32
+# rows of a product on a processor: with all shapes alike and no block of memory much
+# larger than others, the memory of a long stream stays level
+BLOCK = 6 * TOKENS_STEP
 
 
 def pad(row: np.ndarray, step: int) -> np.ndarray:
@@ -34,11 +38,9 @@ def pad(row: np.ndarray, step: int) -> np.ndarray:
     they meet, which costs time and, in a long stream, gigabytes.
 
     row (np.ndarray): Shape: (n,)
-    step (int): What is rounded up to; to twice and four times as much where n is large.
+    step (int): What is rounded up to.
     RETURNS (np.ndarray): With zeros at its end. Shape: (n_padded,)
     """
-    while len(row) > 16 * step:
-        step *= 2
     return np.pad(row, (0, -len(row) % step))
 
 
@@ -128,6 +130,7 @@ class Llama:
         self.eps = config.rms_norm_eps
         self.activate = model.model.layers[0].mlp.act_fn
         self.device, self.dtype = model.device, model.dtype
+        self.block = BLOCK if self.device.type == "cpu" else sys.maxsize
         self.layers: List[Layer] = []
         for block in model.model.layers:
             at, mlp = block.self_attn, block.mlp
@@ -172,8 +175,11 @@ class Llama:
                     (s if isinstance(s, slice) else s.to(device), m.to(device))
                     for s, m in parts
                 ]
-            fused = linear(self._norm(x, layer.norm_in), *layer.qkv)
-            heads = fused.view(len(x), -1, self.head_size)
+            fused = [
+                linear(self._norm(rows, layer.norm_in), *layer.qkv)
+                for rows in x.split(self.block)
+            ]
+            heads = torch.cat(fused).view(len(x), -1, self.head_size)
             turned = _rotate(heads[:, :n_rotated], *rotary)
             mixed = self._attend(
                 [reading.memory.layers[i] for reading in readings],
@@ -183,9 +189,14 @@ class Llama:
                 turned[:, self.heads :],
                 heads[:, n_rotated:],
             )
-            x += linear(mixed.view(len(x), -1), *layer.out)
-            gate, up = linear(self._norm(x, layer.norm_mid), *layer.gate_up).chunk(2, 1)
-            x += linear(self.activate(gate).mul_(up), *layer.down)
+            for rows, part in zip(
+                x.split(self.block), mixed.flatten(1).split(self.block)
+            ):
+                rows += linear(part, *layer.out)
+            for rows in x.split(self.block):
+                wide = linear(self._norm(rows, layer.norm_mid), *layer.gate_up)
+                gate, up = wide.chunk(2, 1)
+                rows += linear(self.activate(gate).mul_(up), *layer.down)
         return x
 
     def logits(self, hidden: "Tensor", places: Sequence[int]) -> "Tensor":

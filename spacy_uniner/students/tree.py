@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 GROVE_TOKENS = 256  # tokens; passages that are shorter share a grove
-PLACES = 256  # logits that are computed at a time
+PLACES = 128  # logits that are computed at a time
 IN_FLIGHT = 2  # forwards' worth of tokens that are remembered at a time
 
 
