@@ -22,9 +22,9 @@ from spacy_uniner.students.calibration import Calibration, Scale, log_odds
 from spacy_uniner.students.checkpoint import find_checkpoint
 from spacy_uniner.students.local import LocalStudent
 
+from .files import read_rows
 from .packing import QUESTION
 from .scoring import f1, normalize
-from .sets import read_jsonl
 
 BOUNDS = [round(0.05 * i, 2) for i in range(4, 20)]
 BINS = 15  # of the calibration error
@@ -56,7 +56,7 @@ def ask_all(checkpoint: Path, dev: Path) -> Dict[str, List[Outcome]]:
         find_checkpoint(str(checkpoint)), empty_bound=1.0, calibration=Calibration()
     )
     questions, golds = [], []
-    for row in read_jsonl(dev):
+    for row in read_rows(dev):
         turns = row["conversations"]
         types = [QUESTION.fullmatch(turn["value"])[1] for turn in turns[2::2]]
         questions.append((turns[0]["value"][len("Text: ") :], types))

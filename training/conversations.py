@@ -19,7 +19,8 @@ from typing import Dict, Iterator, List, Set, Tuple
 
 from confection import Config
 
-from .sets import Labelled, read_jsonl, read_set, set_types
+from .files import read_rows
+from .sets import Labelled, read_set, set_types
 
 WORD = re.compile(r"\w+")
 NGRAM = 13  # words; a passage that shares one with a zero-shot test is dropped
@@ -54,7 +55,7 @@ class TypeNames:
     """The wordings of a type: as a person would ask, paraphrased, defined."""
 
     def __init__(self, path: Path, sampling: Sampling) -> None:
-        rows = list(read_jsonl(path)) if path.exists() else []
+        rows = list(read_rows(path)) if path.exists() else []
         self.rows = {row["type"]: row for row in rows}
         self.sampling = sampling
 
@@ -113,7 +114,7 @@ def load_source(
     if path.is_dir():
         return list(read_set(path, split, complete=complete)), set_types(path)
     rows = []
-    for row in read_jsonl(path):
+    for row in read_rows(path):
         mentions: Dict[str, List[str]] = {}
         for mention, entity_type in row["entities"]:
             mentions.setdefault(entity_type, []).append(mention)

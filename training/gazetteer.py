@@ -16,7 +16,7 @@ from collections import Counter
 from pathlib import Path
 from typing import Dict, Iterator, List, Set
 
-from .sets import read_jsonl
+from .files import read_rows
 
 WORD = re.compile(r"\w+(?:[-'’]\w+)*")
 SENTENCE_END = re.compile(r"(?<=[.!?])\s+(?=[A-Z\"“])")
@@ -54,7 +54,7 @@ def read_names(folder: Path) -> Dict[str, List[str]]:
     """
     names: Dict[str, Set[str]] = {}
     for source in SOURCES:
-        for row in read_jsonl(folder / f"{source}.jsonl.gz"):
+        for row in read_rows(folder / f"{source}.jsonl.gz"):
             kind = row["type"].split(" / ")[-1].replace("_", " ").strip().lower()
             if kind.replace(" ", "_") not in VAGUE and len(row["name"].strip()) > 2:
                 names.setdefault(row["name"].strip(), set()).add(kind)

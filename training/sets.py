@@ -4,11 +4,12 @@ Knows the three layouts of published sets that are used here (token spans,
 character spans, open-type answers) and nothing of prompts or sampling.
 """
 
-import gzip
 import json
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Dict, Iterator, List, Optional, Tuple
+
+from .files import read_rows
 
 NO_SPACE_BEFORE = set(".,;:!?)]}%'’") | {
     "n't",
@@ -39,18 +40,6 @@ class Labelled:
     complete: bool = True
 
 
-def read_jsonl(path: Path) -> Iterator[dict]:
-    """Read JSON lines, gzipped or not.
-
-    path (Path): The file.
-    YIELDS (dict): One row.
-    """
-    opener = gzip.open if path.suffix == ".gz" else open
-    with opener(path, "rt", encoding="utf8") as lines:
-        for line in lines:
-            yield json.loads(line)
-
-
 def read_set(
     folder: Path, split: str, *, complete: bool = True, spaced: Optional[bool] = None
 ) -> Iterator[Labelled]:
@@ -65,7 +54,7 @@ def read_set(
     """
     meta = json.loads((folder / "META.json").read_text(encoding="utf8"))
     names = meta.get("label_names", {})
-    for i, row in enumerate(read_jsonl(folder / f"{split}.jsonl.gz")):
+    for i, row in enumerate(read_rows(folder / f"{split}.jsonl.gz")):
         if "queries" in row:
             yield Labelled(row["text"], row["queries"])
             continue

@@ -26,7 +26,7 @@ from tokenizers import (
 from spacy_uniner.prompt import get_template
 from spacy_uniner.students.copying import SYNTAX_PIECES
 
-from .sets import read_jsonl
+from .files import read_rows
 
 # a word or a single mark with its blank, a single digit, a run of blanks
 SPLIT = Regex(r" ?\p{L}\p{M}*(?:\p{L}|\p{M})*| ?\p{N}| ?[^\s\p{L}\p{N}]|\s+(?!\S)|\s")
@@ -91,7 +91,7 @@ def conversation_texts(path: Path, n_rows: int) -> Iterator[str]:
     n_rows (int): How many of them.
     YIELDS (str): A passage, with a blank before its first word.
     """
-    for i, row in enumerate(read_jsonl(path)):
+    for i, row in enumerate(read_rows(path)):
         if i == n_rows:
             return
         yield " " + row["conversations"][0]["value"][len("Text: ") :]
