@@ -95,6 +95,5 @@ class Errors(metaclass=ErrorsWithCodes):
     U062 = 'Line {line} of {path!r} is not a JSON object with a string under "text": {found}.'
     U063 = "Can't write {path!r}: its folder does not exist. Make it first."
     # ---- training
-    U081 = "Conversation {row!r} can't be trained on: {problem}. Questions read: What describes TYPE in the text?"
     U082 = "The loss is {loss} at step {step}. Training stops; the last good checkpoint is {checkpoint}."
     U083 = "The run in {path} was started with another {what}: {found!r} there, {expected!r} now. Use a new folder, or the old settings."

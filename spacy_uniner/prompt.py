@@ -14,6 +14,9 @@ from typing import Dict, List, Optional, Tuple
 from .errors import Errors
 
 MAX_TYPE_CHARS = 1000  # characters; a definition sentence is the longest use
+# turns of the official conversation
+TEXT, HEARD = "Text: ", "I've read this text."
+QUESTION = "What describes {type} in the text?"
 
 
 @dataclass(frozen=True)
@@ -55,11 +58,11 @@ class Template:
 def _official(noun: str) -> Template:
     system = (
         "A virtual assistant answers questions from a user based on the provided "
-        f"{noun}. USER: {{dataset}}Text: {{passage}} ASSISTANT: I've read this text."
+        f"{noun}. USER: {{dataset}}{TEXT}{{passage}} ASSISTANT: {HEARD}"
     )
     return Template(
         prefix=(Piece("<s>", True), Piece(system), Piece("</s>", True)),
-        question=(Piece("USER: What describes {type} in the text? ASSISTANT:"),),
+        question=(Piece(f"USER: {QUESTION} ASSISTANT:"),),
     )
 
 
@@ -98,11 +101,13 @@ def render_prefix(
     template (str): Name of the template.
     RETURNS (List[Piece]): The pieces before the question.
     """
-    field = f"Dataset: {dataset} \n " if dataset else ""
-    return [
-        _fill(part, {"{dataset}": field, "{passage}": passage})
-        for part in get_template(template).prefix
-    ]
+    slots = {"{dataset}": dataset_field(dataset), "{passage}": passage}
+    return [_fill(part, slots) for part in get_template(template).prefix]
+
+
+def dataset_field(dataset: Optional[str]) -> str:
+    """RETURNS (str): The field that names a dataset, with what parts it from the text."""
+    return f"Dataset: {dataset} \n " if dataset else ""
 
 
 def render_question(entity_type: str, *, template: str = "uniner") -> List[Piece]:

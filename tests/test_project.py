@@ -2,6 +2,9 @@
 
 import json
 import re
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -32,14 +35,16 @@ def test_readme_first_example_runs():
 
 
 def test_readme_settings_are_those_of_the_component():
-    named = re.findall(r"^\| `(\w+)` \| `", README, re.MULTILINE)
+    settings = README.split("### Settings")[1].split("###")[0]
+    named = re.findall(r"^\| `(\w+)` \| `", settings, re.MULTILINE)
     defaults = spacy.blank("en").get_factory_meta("uniner").default_config
     assert set(named) == set(defaults) - {"student", "scorer"}
 
 
 @pytest.mark.parametrize("line", SCRIPTS)
 def test_project_scripts_exist(line):
-    module = re.match(r"python -m ([\w.]+)", line)[1]
+    module = re.match(r"python -m ([\w.]+|\$\{vars\.teacher\})", line)[1]
+    module = PROJECT["vars"]["teacher"].split()[0] if "$" in module else module
     path = ROOT / module.replace(".", "/")
     assert path.with_suffix(".py").exists() or (path / "__main__.py").exists()
 
@@ -52,6 +57,30 @@ def test_project_writes_inside_itself_and_keeps_no_secret():
         for path in [*command.get("deps", []), *command.get("outputs", [])]:
             assert ".." not in path and not path.startswith("/")
     assert "env" not in PROJECT
+
+
+def test_project_docs_in_readme_are_those_of_project_yml(tmp_path):
+    from weasel.cli.document import project_document
+
+    shutil.copy(ROOT / "README.md", tmp_path)
+    project_document(ROOT, tmp_path / "README.md")
+    assert (tmp_path / "README.md").read_text(encoding="utf8") == README
+
+
+@pytest.mark.parametrize("workflow", sorted(PROJECT["workflows"]))
+def test_project_workflows_run_dry(workflow):
+    from weasel.cli.run import project_run
+
+    project_run(ROOT, workflow, dry=True)
+
+
+def test_project_assets_are_what_the_sums_say():
+    command = [sys.executable, "-m", "training.verify", "assets/SHA256SUMS"]
+    subprocess.run(command, check=True, cwd=ROOT)
+    listed = (ROOT / "assets" / "SHA256SUMS").read_text().split()[1::2]
+    assert {asset["dest"] for asset in PROJECT["assets"]} <= {
+        f"assets/{n}" for n in listed
+    }
 
 
 FIGURES = ROOT / "benchmarks" / "results" / "inference.json"

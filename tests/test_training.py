@@ -11,11 +11,10 @@ import torch
 
 from spacy_uniner.students.checkpoint import SHIPPED, find_checkpoint, load_tokenizer
 from spacy_uniner.students.coding import Coder
-from training.conversations import Sampling, ask, to_conversation
-from training.gazetteer import find_names
 from training.network import Network, Sizes, as_tensors, init_weights, to_transformers
 from training.packing import Counts, Shape, make_batch, pack_conversation
-from training.sets import Labelled, join_tokens
+from training.sets import join_tokens
+from training.turns import to_conversation
 
 SHAPE = Shape(passage=(32, 64, 128), window=24, max_windows=3)
 ROOT = Path(__file__).parent.parent
@@ -129,16 +128,6 @@ def test_network_loss_of_a_packed_row_is_the_sum_of_its_branches(coder):
     assert loss(questions) == pytest.approx(sum(loss([q]) for q in questions), abs=1e-3)
 
 
-def test_questions_never_ask_a_near_name_of_a_present_type_as_absent():
-    import random
-
-    row = Labelled("x", {"medical condition": ["flu"]})
-    pool = (["rare medical disorder", "song"], [100, 1])
-    for seed in range(20):
-        asked = ask(row, [], pool, Sampling(), random.Random(seed))
-        assert ("rare medical disorder", []) not in asked
-
-
 @pytest.mark.parametrize(
     "tokens,expected",
     [
@@ -151,14 +140,6 @@ def test_sets_join_tokens_as_prose(tokens, expected):
     text, starts, ends = join_tokens(tokens, prose=True)
     assert text == expected
     assert [text[s:e] for s, e in zip(starts, ends)] == tokens
-
-
-def test_gazetteer_finds_the_longest_name():
-    names = {"New York": ["city"], "York": ["town"], "guitar": ["instrument"]}
-    assert find_names("In New York with guitars", names) == {
-        "city": ["New York"],
-        "instrument": ["guitars"],
-    }
 
 
 @pytest.mark.slow

@@ -22,9 +22,8 @@ from spacy_uniner.students.calibration import Calibration, Scale, log_odds
 from spacy_uniner.students.checkpoint import find_checkpoint
 from spacy_uniner.students.local import LocalStudent
 
-from .files import read_rows
-from .packing import QUESTION
 from .scoring import f1, normalize
+from .turns import from_conversation, read_conversations
 
 BOUNDS = [round(0.05 * i, 2) for i in range(4, 20)]
 BINS = 15  # of the calibration error
@@ -56,13 +55,10 @@ def ask_all(checkpoint: Path, dev: Path) -> Dict[str, List[Outcome]]:
         find_checkpoint(str(checkpoint)), empty_bound=1.0, calibration=Calibration()
     )
     questions, golds = [], []
-    for row in read_rows(dev):
-        turns = row["conversations"]
-        types = [QUESTION.fullmatch(turn["value"])[1] for turn in turns[2::2]]
-        questions.append((turns[0]["value"][len("Text: ") :], types))
-        golds.append(
-            (row["id"].rsplit("-", 1)[0], [json.loads(t["value"]) for t in turns[3::2]])
-        )
+    for row in read_conversations(dev):
+        text, asked = from_conversation(row)
+        questions.append((text, [kind for kind, _ in asked]))
+        golds.append((row["id"].rsplit("-", 1)[0], [answer for _, answer in asked]))
     outcomes: Dict[str, List[Outcome]] = {}
     for (name, gold_lists), answers in zip(golds, student(questions)):
         for gold_list, answer in zip(gold_lists, answers):

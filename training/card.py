@@ -179,7 +179,7 @@ def _source_rows(config: Config, report: Dict, data: Path) -> List[str]:
     for name, spec in config["conversations"]["sources"].items():
         path = str(spec).split()[1]
         licence = "see below"
-        if path != "weak":
+        if path != "answers":
             licence = json.loads((data / path / "META.json").read_text())["licence"]
             licence = "; ".join(licence) if isinstance(licence, list) else licence
         told = " ".join(str(licence).replace("|", "/").split())

@@ -1,61 +1,67 @@
 """Make conversations: labelled passages in, questions and answers out.
 
-Samples passages by the weights of the config, asks each for present and absent
-types under varied names, and writes the official conversation format, one JSON
-object a line. Reads what `training.sets` and teachers give; knows no tokenizer.
+Cleans answers of teachers, mixes published sets in, asks every passage for present
+and absent types under varied names, and writes the official conversation format,
+in an order drawn by the seed. Passages wait on disk, so memory holds types only.
 
-    python -m training.conversations --config training/configs/mini.cfg \\
-        --data DIR --weak weak.jsonl --out conversations.jsonl
+    python -m training.conversations --config training/configs/distill.cfg \\
+        --answers answers.jsonl --out conversations.jsonl --dev dev.jsonl
 """
 
 import argparse
-import json
 import random
-import re
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from hashlib import blake2b
 from pathlib import Path
-from typing import Dict, Iterator, List, Set, Tuple
+from typing import Dict, Iterator, List, Optional, Sequence, Tuple
 
-from confection import Config
-
-from .files import read_rows
+from .cleaning import Cleaning, read_merges
+from .contamination import Contamination
+from .files import InputError, alone, read_rows, run_script, write_json, writing
+from .negatives import Negatives, Types, WordNet
 from .sets import Labelled, read_set, set_types
-
-WORD = re.compile(r"\w+")
-NGRAM = 13  # words; a passage that shares one with a zero-shot test is dropped
+from .settings import add_settings, read_settings
+from .shelf import Shelf
+from .sources import Source, parse_source
+from .turns import Question, to_conversation, write_conversations
 
 
 @dataclass(frozen=True)
 class Sampling:
-    """How many questions a passage gets.
+    """Which questions a passage gets.
 
     max_present (int): Present types asked, per passage.
     max_absent (int): Absent types of the same set or answer asked, per passage.
-    far_absent (int): Absent types drawn from all types by frequency, per passage.
+    negatives (int): Absent types drawn from all types, per passage.
+    strategy (str): How: "none", "uniform", "frequency" or "hard".
     general (int): The most frequent types are never drawn as absent for a set
         that annotates few types; this says how many.
     paraphrased (float): Share of questions that use a paraphrase, where known.
     defined (float): Share of questions that ask by a definition, where known.
     lowercased (float): Share of passages written in lower case.
     empty_share (float): Share kept of passages of a set where nothing is marked.
+    together (float): Share of passages asked for all types at once (all-in-one).
+    dataset (float): Share of passages of sets that name the set.
     """
 
     max_present: int = 8
     max_absent: int = 5
-    far_absent: int = 2
+    negatives: int = 2
+    strategy: str = "frequency"
     general: int = 80
     paraphrased: float = 0.35
     defined: float = 0.03
     lowercased: float = 0.12
     empty_share: float = 0.25
+    together: float = 0.0
+    dataset: float = 0.0
 
 
 class TypeNames:
     """The wordings of a type: as a person would ask, paraphrased, defined."""
 
-    def __init__(self, path: Path, sampling: Sampling) -> None:
-        rows = list(read_rows(path)) if path.exists() else []
+    def __init__(self, rows: Sequence[dict], sampling: Sampling) -> None:
         self.rows = {row["type"]: row for row in rows}
         self.sampling = sampling
 
@@ -77,67 +83,32 @@ class TypeNames:
         return row["name"] if chance < 0.75 else entity_type
 
 
-def leaked_ngrams(folder: Path, names: List[str]) -> Set[int]:
-    """Hash what no training passage may share with the zero-shot tests.
+@dataclass
+class Shelved:
+    """A source whose passages lie on the shelf, by number."""
 
-    folder (Path): Folder of sets.
-    names (List[str]): The sets that are never trained on.
-    RETURNS (Set[int]): Hashes of whole sentences and of runs of 13 words.
-    """
-    hashes: Set[int] = set()
-    for name in names:
-        for split in ("dev", "test"):
-            if (folder / name / f"{split}.jsonl.gz").exists():
-                for row in read_set(folder / name, split):
-                    hashes.update(_ngrams(row.text))
-    return hashes
-
-
-def _ngrams(text: str) -> Iterator[int]:
-    words = WORD.findall(text.lower())
-    if len(words) >= 5:
-        yield hash(tuple(words))
-    for i in range(len(words) - NGRAM + 1):
-        yield hash(tuple(words[i : i + NGRAM]))
-
-
-def load_source(
-    path: Path, split: str, complete: bool
-) -> Tuple[List[Labelled], List[str]]:
-    """Load a set, or a teacher's answer file.
-
-    path (Path): Folder of a set, or JSON lines of teacher answers.
-    split (str): Split of a set.
-    complete (bool): Whether unmarked text is surely no mention.
-    RETURNS (Tuple[List[Labelled], List[str]]): Passages, and the set's own types.
-    """
-    if path.is_dir():
-        return list(read_set(path, split, complete=complete)), set_types(path)
-    rows = []
-    for row in read_rows(path):
-        mentions: Dict[str, List[str]] = {}
-        for mention, entity_type in row["entities"]:
-            mentions.setdefault(entity_type, []).append(mention)
-        if mentions:
-            rows.append(Labelled(row["text"], mentions, complete))
-    return rows, []
+    source: Source
+    types: List[str]
+    marked: List[int] = field(default_factory=list)
+    blank: List[int] = field(default_factory=list)
+    counts: Counter = field(default_factory=Counter)
 
 
 def ask(
     row: Labelled,
-    own_types: List[str],
-    pool: Tuple[List[str], List[int]],
+    own_types: Sequence[str],
+    negatives: Negatives,
     sampling: Sampling,
     rng: random.Random,
-) -> List[Tuple[str, List[str]]]:
+) -> List[Question]:
     """Choose the questions for a passage.
 
     row (Labelled): The passage.
-    own_types (List[str]): The closed list of types of its set; empty if open.
-    pool (Tuple[List[str], List[int]]): All open types with their frequencies.
+    own_types (Sequence[str]): The closed list of types of its set; empty if open.
+    negatives (Negatives): Where absent types come from.
     sampling (Sampling): How many.
     rng (random.Random): Where chance comes from.
-    RETURNS (List[Tuple[str, List[str]]]): (type, mentions), in random order.
+    RETURNS (List[Question]): (type, mentions), in random order.
     """
     present = [t for t, mentions in row.mentions.items() if mentions]
     absent = [t for t, mentions in row.mentions.items() if not mentions]
@@ -146,131 +117,198 @@ def ask(
     rng.shuffle(present)
     rng.shuffle(absent)
     asked = present[: sampling.max_present] + absent[: sampling.max_absent]
-    words = {w for t in [*row.mentions, *own_types] for w in WORD.findall(t.lower())}
-    for entity_type in rng.choices(*pool, k=sampling.far_absent):
-        # a type that shares a word with a known one may be its synonym
-        if (
-            not words & set(WORD.findall(entity_type.lower()))
-            and entity_type not in asked
-        ):
-            asked.append(entity_type)
+    known = {*row.mentions, *own_types}
+    asked += negatives.draw(known, sampling.negatives, rng)
     rng.shuffle(asked)
     return [(t, row.mentions.get(t, [])) for t in asked]
 
 
-def to_conversation(
-    row_id: str, text: str, questions: List[Tuple[str, List[str]]]
-) -> dict:
-    """Write the official conversation.
+class Mixture:
+    """Passages of all sources, and the conversations that are made of them."""
 
-    row_id (str): Its name.
-    text (str): The passage.
-    questions (List[Tuple[str, List[str]]]): (type, mentions).
-    RETURNS (dict): The conversation.
-    SOURCE: universal-ner/universal-ner 844e0e1, src/eval/test_data
+    def __init__(self, config: dict, *, names: TypeNames, wordnet: WordNet) -> None:
+        """Set up.
+
+        config (dict): Section `conversations` of the config.
+        names (TypeNames): Wordings of types.
+        wordnet (WordNet): For hard negatives.
+        """
+        self.config, self.names, self.wordnet = config, names, wordnet
+        self.sampling = names.sampling
+        self.rng = random.Random(config["seed"])
+        self.shelf = Shelf()
+        self.sources: List[Shelved] = []
+        self.types = Types()
+        self.held_out: List[Tuple[str, Labelled]] = []
+
+    def add(
+        self, source: Source, cleaning: Cleaning, taboo: Optional[Contamination]
+    ) -> None:
+        """Put the passages of a source on the shelf.
+
+        source (Source): The source.
+        cleaning (Cleaning): How answers are cleaned.
+        taboo (Optional[Contamination]): What no passage may share with tests.
+        RAISES (InputError): If nothing of it is of use.
+        """
+        shelved = Shelved(source, source.types())
+        holdout = self.config.get("holdout", 0.0) if not source.is_set else 0.0
+        pooled = source.name == self.config["open_types_of"]
+        for row in source.rows(cleaning, shelved.counts):
+            shelved.counts["rows"] += 1
+            if taboo is not None and taboo.touches(row.text):
+                shelved.counts["leaked"] += 1
+            elif any(row.mentions.values()) and _share_of(row.text) < holdout:
+                shelved.counts["held out"] += 1
+                self.held_out.append((source.name, row))
+            else:
+                kind = shelved.marked if any(row.mentions.values()) else shelved.blank
+                kind.append(self.shelf.put(row))
+                if pooled:
+                    self.types.add(row.mentions)
+        if not shelved.marked:
+            raise InputError(
+                f"Source {source.name!r} at {source.path} has no passage with a "
+                f"mention: {dict(shelved.counts)}."
+            )
+        self.sources.append(shelved)
+
+    def conversations(self) -> Iterator[dict]:
+        """YIELDS (dict): Conversations, epoch after epoch, each in random order."""
+        everyday = {
+            t for t, _ in self.types.passages.most_common(self.sampling.general)
+        }
+        settings = {"strategy": self.sampling.strategy, "wordnet": self.wordnet}
+        anything = Negatives(self.types, **settings)
+        rare = Negatives(self.types, without=everyday, **settings)
+        for _ in range(self.config["epochs"]):
+            drawn = [(s, n) for s in self.sources for n in self._draw(s)]
+            self.rng.shuffle(drawn)
+            for shelved, number in drawn:
+                row = self.shelf.take(number)
+                is_closed = shelved.types or not row.complete
+                negatives = rare if is_closed else anything
+                asked = ask(row, shelved.types, negatives, self.sampling, self.rng)
+                shelved.counts["written"] += 1
+                shelved.counts["asked"] += len(asked)
+                shelved.counts["asked in vain"] += sum(not found for _, found in asked)
+                yield self._word(shelved, row.text, asked)
+
+    def _draw(self, shelved: Shelved) -> List[int]:
+        """Draw the passages of a source for one epoch, some more than once if it is
+        smaller than its limit."""
+        n_blank = int(len(shelved.marked) * self.sampling.empty_share)
+        blank = self.rng.sample(shelved.blank, min(len(shelved.blank), n_blank))
+        bag = shelved.marked + blank
+        limit = shelved.source.limit or len(bag)
+        drawn: List[int] = []
+        while len(drawn) < limit:
+            drawn += self.rng.sample(bag, min(len(bag), limit - len(drawn)))
+        return drawn
+
+    def _word(self, shelved: Shelved, text: str, asked: List[Question]) -> dict:
+        """Write a conversation in one of the wordings."""
+        rng, sampling, source = self.rng, self.sampling, shelved.source
+        asked = [(self.names.draw(kind, rng), found) for kind, found in asked]
+        small = text.lower()
+        # for a few letters the lower case is longer, and mentions would not stand there
+        if rng.random() < sampling.lowercased and len(small) == len(text):
+            text = small
+            asked = [(kind, [m.lower() for m in found]) for kind, found in asked]
+            asked = [(kind, list(dict.fromkeys(found))) for kind, found in asked]
+        named = source.is_set and rng.random() < sampling.dataset
+        return to_conversation(
+            f"{source.name}-{shelved.counts['written']}",
+            text,
+            asked,
+            dataset=source.name if named else None,
+            together=rng.random() < sampling.together,
+        )
+
+
+def _share_of(text: str) -> float:
+    """Place a text between 0 and 1, the same in every run."""
+    digest = blake2b(text.encode("utf8", "replace"), digest_size=8).digest()
+    return int.from_bytes(digest, "big") / 2**64
+
+
+def dev_conversations(config: dict, data: Path, mixture: Mixture) -> Iterator[dict]:
+    """Make held-out conversations: every type of a set is asked, under its name.
+
+    config (dict): Section `conversations` of the config.
+    data (Path): Folder of sets.
+    mixture (Mixture): With what it held out.
+    YIELDS (dict): One conversation.
     """
-    turns = [("human", f"Text: {text}"), ("gpt", "I've read this text.")]
-    for entity_type, mentions in questions:
-        turns.append(("human", f"What describes {entity_type} in the text?"))
-        turns.append(("gpt", json.dumps(mentions, ensure_ascii=False)))
-    return {"id": row_id, "conversations": [{"from": w, "value": v} for w, v in turns]}
+    limit = config["dev_rows"]
+    rows = mixture.names.rows
+    for name, path in config.get("dev", {}).items():
+        own = set_types(data / path)
+        for i, row in enumerate(read_set(data / path, "dev", spaced=True)):
+            mentions = {**{t: [] for t in own}, **row.mentions}
+            asked = [
+                (rows.get(t, {"name": t})["name"], ms) for t, ms in mentions.items()
+            ]
+            if i < limit and len(row.text) < 1200:
+                yield to_conversation(f"{name}-{i}", row.text, asked)
+    negatives = Negatives(mixture.types)
+    rng = random.Random(config["seed"])
+    for i, (name, row) in enumerate(mixture.held_out[:limit]):
+        asked = ask(row, [], negatives, mixture.sampling, rng)
+        yield to_conversation(f"{name}-held-out-{i}", row.text, asked)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--config", type=Path, required=True)
+    add_settings(parser)
     parser.add_argument(
-        "--data", type=Path, required=True, help="folder with ner/ and open/"
+        "--data", type=Path, default=Path(), help="folder that sources lie below"
     )
     parser.add_argument(
-        "--weak", type=Path, required=True, help="answers of the weak teacher"
+        "--answers", type=Path, default=Path("answers.jsonl"), help="of a teacher"
     )
-    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument(
+        "--out", type=Path, required=True, help=".jsonl, or .json: the official array"
+    )
     parser.add_argument(
         "--dev", type=Path, required=True, help="held-out conversations"
     )
+    parser.add_argument("--names", type=Path, help="wordings of types, JSON lines")
+    parser.add_argument("--merge", type=Path, help="types to merge, JSON lines")
+    parser.add_argument("--wordnet", type=Path, help="synsets, JSON lines")
+    parser.add_argument("--tests", type=Path, help="folder of test sets")
     args = parser.parse_args()
-    config = Config().from_disk(args.config)["conversations"]
+    config = read_settings(args.config, args.set)["conversations"]
     sampling = Sampling(**config["sampling"])
-    rng = random.Random(config["seed"])
-    wordings = TypeNames(args.data / "types.jsonl", sampling)
-    leaked = leaked_ngrams(args.data / "ner", config["never"])
-
-    pool_counts: Counter = Counter()
-    teacher, _ = load_source(args.data / config["open_types_of"], "train", True)
-    for row in teacher:
-        pool_counts.update(row.mentions.keys())
-    everyday = {t for t, _ in pool_counts.most_common(sampling.general)}
-    open_pool = (list(pool_counts), list(pool_counts.values()))
-    rare = [(t, n) for t, n in pool_counts.items() if t not in everyday]
-    closed_pool = ([t for t, _ in rare], [n for _, n in rare])
-
-    report: Dict[str, Dict[str, int]] = {}
-    out_rows: List[Tuple[int, str]] = []
-    dev_rows: List[str] = []
-    for name, spec in config["sources"].items():
-        spec = str(spec).split()
-        per_epoch, path, split = int(spec[0]), spec[1], spec[2]
-        complete = "partial" not in spec
-        source = args.weak if path == "weak" else args.data / path
-        rows, own_types = load_source(source, split, complete)
-        n_found = len(rows)
-        rows = [r for r in rows if not any(h in leaked for h in _ngrams(r.text))]
-        counts = {
-            "rows": n_found,
-            "leaked": n_found - len(rows),
-            "written": 0,
-            "asked": 0,
-        }
-        pool = closed_pool if own_types or not complete else open_pool
-        marked = [r for r in rows if any(r.mentions.values())]
-        blank = [r for r in rows if not any(r.mentions.values())]
-        for epoch in range(config["epochs"]):
-            drawn: List[Labelled] = []
-            n_blank = min(len(blank), int(len(marked) * sampling.empty_share))
-            bag = marked + rng.sample(blank, n_blank)
-            while len(drawn) < per_epoch and bag:
-                drawn += rng.sample(bag, min(len(bag), per_epoch - len(drawn)))
-            for row in drawn:
-                questions = ask(row, own_types, pool, sampling, rng)
-                questions = [(wordings.draw(t, rng), ms) for t, ms in questions]
-                text = row.text
-                if rng.random() < sampling.lowercased and text.lower() != text:
-                    text = text.lower()
-                    questions = [(t, [m.lower() for m in ms]) for t, ms in questions]
-                counts["written"] += 1
-                counts["asked"] += len(questions)
-                made = to_conversation(f"{name}-{counts['written']}", text, questions)
-                out_rows.append((epoch, json.dumps(made, ensure_ascii=False)))
-        report[name] = counts
-    for name, path in config["dev"].items():
-        for i, row in enumerate(read_set(args.data / path, "dev", spaced=True)):
-            own = set_types(args.data / path)
-            mentions = {**{t: [] for t in own}, **row.mentions}
-            questions = [
-                (wordings.rows.get(t, {"name": t})["name"], ms)
-                for t, ms in mentions.items()
-            ]
-            if i < config["dev_rows"] and len(row.text) < 1200:
-                dev_rows.append(
-                    json.dumps(to_conversation(f"{name}-{i}", row.text, questions))
-                )
-    rng.shuffle(out_rows)
-    out_rows.sort(key=lambda pair: pair[0])
-    _write(args.out, (line for _, line in out_rows))
-    _write(args.dev, dev_rows)
-    args.out.with_suffix(".report.json").write_text(json.dumps(report, indent=1) + "\n")
+    sources = [
+        parse_source(name, line, args.data, args.answers)
+        for name, line in config["sources"].items()
+    ]
+    names = TypeNames(list(read_rows(args.names)) if args.names else [], sampling)
+    cleaning = Cleaning(merge=read_merges(args.merge), **config.get("cleaning", {}))
+    taboo = None
+    if args.tests:
+        taboo = Contamination.from_sets(
+            args.tests, config["never"] or None, splits=("dev", "test")
+        )
+    with alone(args.out):
+        mixture = Mixture(config, names=names, wordnet=WordNet.from_file(args.wordnet))
+        for source in sources:
+            mixture.add(source, cleaning, taboo)
+        with writing(args.out) as out:
+            rows = mixture.conversations()
+            n_made = write_conversations(out, rows, array=args.out.suffix == ".json")
+        with writing(args.dev) as out:
+            held = dev_conversations(config, args.data, mixture)
+            n_dev = write_conversations(out, held, array=args.dev.suffix == ".json")
+    report: Dict[str, Dict[str, int]] = {
+        shelved.source.name: dict(shelved.counts) for shelved in mixture.sources
+    }
+    write_json(args.out.with_suffix(".report.json"), report)
     for name, counts in report.items():
         print(f"{name:32}", counts)
-    print(f"{len(out_rows)} conversations -> {args.out}, {len(dev_rows)} -> {args.dev}")
-
-
-def _write(path: Path, lines: Iterator[str]) -> None:
-    tmp = path.with_suffix(".tmp")
-    with tmp.open("w", encoding="utf8") as out:
-        out.writelines(line + "\n" for line in lines)
-    tmp.replace(path)
+    print(f"{n_made} conversations -> {args.out}, {n_dev} -> {args.dev}")
 
 
 if __name__ == "__main__":
-    main()
+    run_script(main)

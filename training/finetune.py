@@ -18,7 +18,6 @@ from pathlib import Path
 from typing import Dict, List, Tuple
 
 import torch
-from confection import Config
 from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer
 from torch import Tensor
@@ -27,6 +26,7 @@ from transformers import LlamaConfig
 from spacy_uniner.errors import Errors
 from spacy_uniner.students.coding import Coder
 
+from .files import InputError, run_script
 from .network import (
     Network,
     Sizes,
@@ -36,6 +36,7 @@ from .network import (
     to_transformers,
 )
 from .packing import Batch, Counts, Shape, stream_batches
+from .settings import add_settings, read_settings
 
 KINDS = ("start", "which", "copy")  # is there one? its first piece; go on or close
 
@@ -292,20 +293,13 @@ class Run:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--config", type=Path, required=True)
+    add_settings(parser)
     parser.add_argument("--conversations", type=Path, required=True)
     parser.add_argument("--dev", type=Path, required=True)
     parser.add_argument("--tokenizer", type=Path, required=True)
     parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument(
-        "--set", nargs="*", default=[], help="overrides: section.key=value"
-    )
     args = parser.parse_args()
-    overrides = dict(item.split("=", 1) for item in args.set)
-    config = Config().from_str(
-        args.config.read_text(encoding="utf8"),
-        overrides={k: json.loads(v) for k, v in overrides.items()},
-    )
+    config = read_settings(args.config, args.set)
     settings = Settings(**config["finetune"])
     shape = Shape(**{**config["shape"], "passage": tuple(config["shape"]["passage"])})
     args.out.mkdir(parents=True, exist_ok=True)
@@ -339,8 +333,11 @@ def train(run: Run, conversations: Path, dev: Path) -> None:
         tokens_per_batch=4096,
         language_model_share=0,
         counts=dev_counts,
+        rest=True,
     )
     dev_batches = [batch for _, batch in dev_stream]
+    if not dev_batches:
+        raise InputError(f"None of the conversations in {dev} can be trained on.")
     counts = Counts()
     parts: List[Dict[str, Tuple[float, int]]] = []
     languages: List[List[float]] = []
@@ -390,10 +387,15 @@ def train(run: Run, conversations: Path, dev: Path) -> None:
                 if over:
                     at_end = False
                     break
+            if at_end and not progress.conversations:
+                raise InputError(
+                    f"{conversations} fills no batch of {settings.tokens_per_batch} "
+                    "tokens. Lower finetune.tokens_per_batch, or make more."
+                )
             if at_end:
                 progress.conversations = 0
     (run.out / "counts.json").write_text(json.dumps(asdict(counts), indent=1) + "\n")
 
 
 if __name__ == "__main__":
-    main()
+    run_script(main)

@@ -1,39 +1,33 @@
 """A weak teacher: find the names and nouns of gazetteers in plain text.
 
 Writes the teacher's answer format, so that whatever reads a large model's
-answers reads these too. A name with several unrelated types is dropped rather
-than guessed. Nothing here needs a model or a key.
+answers reads these too. A name with several unrelated types is decided by the types
+around it, or dropped rather than guessed. Nothing here needs a model or a key; passages
+are streamed.
 
-    python -m training.gazetteer --data DIR --out weak.jsonl --passages 40000
+    python -m training.gazetteer --passages passages.jsonl --lists names.jsonl ... \\
+        --out answers.jsonl
 """
 
 import argparse
-import gzip
 import json
-import random
+import math
 import re
 from collections import Counter
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Dict, Iterator, List, Set
+from typing import Dict, Iterable, Iterator, List, Sequence, Set
 
-from .files import read_rows
+from .files import InputError, alone, read_rows, run_script, write_json, writing
 
 WORD = re.compile(r"\w+(?:[-'’]\w+)*")
-SENTENCE_END = re.compile(r"(?<=[.!?])\s+(?=[A-Z\"“])")
 MAX_WORDS = 5  # words, longest name looked for
 MAX_TYPES = 2  # types, a name with more is ambiguous
+MAX_SENSES = 6  # types, a name with more is given up
 MAX_LEVELS = 3  # classes told for one noun, from its own up to more general ones
 MAX_SHARE = 0.002  # of the passages, a word in more is common
-# Lists of names with types as people would ask for them.
-SOURCES = (
-    "oewn_noun_hypernym",
-    "oewn_named_instances",
-    "disease_ontology",
-    "medquad_focus",
-    "linguist_languages",
-    "typenet_examples",
-    "world_places_dr5hn",
-)
+MIN_SEEN = 20  # passages with a type, before it may win a vote
+MARGIN = math.log(4)  # by how much a type must lead
 # WordNet classes too general to ask for.
 VAGUE = set(
     """entity abstraction object whole thing act action activity attribute state condition
@@ -46,22 +40,54 @@ VAGUE = set(
 )
 
 
-def read_names(folder: Path) -> Dict[str, List[str]]:
+@dataclass
+class Names:
+    """Names of gazetteers.
+
+    clear (Dict[str, List[str]]): Name, written as in its list -> its types, and more
+        general ones.
+    doubtful (Dict[str, List[str]]): Name -> unrelated types, one of which is right.
+    """
+
+    clear: Dict[str, List[str]] = field(default_factory=dict)
+    doubtful: Dict[str, List[str]] = field(default_factory=dict)
+
+    def look_up(self, mention: str) -> str:
+        """Look a mention up as written, as a plural, and as begun with a capital.
+
+        RETURNS (str): The name in the lists; "" if there is none.
+        """
+        singular = mention[:-1] if mention.endswith("s") else mention
+        tries = (mention, singular, mention[0].lower() + mention[1:])
+        known = (t for t in tries if t in self.clear or t in self.doubtful)
+        return next(known, "")
+
+
+def read_names(lists: Sequence[Path]) -> Names:
     """Read gazetteers. A common noun also gets the classes above its own.
 
-    folder (Path): Folder of `SOURCE.jsonl.gz` files of {"name", "type"} rows.
-    RETURNS (Dict[str, List[str]]): Name, written as in the list -> its types.
+    lists (Sequence[Path]): JSON lines of {"name", "type"}, gzipped or not.
+    RETURNS (Names): The names.
+    RAISES (InputError): If there are none.
     """
-    names: Dict[str, Set[str]] = {}
-    for source in SOURCES:
-        for row in read_rows(folder / f"{source}.jsonl.gz"):
+    found: Dict[str, Set[str]] = {}
+    for path in lists:
+        for row in read_rows(path, fields=["name", "type"]):
             kind = row["type"].split(" / ")[-1].replace("_", " ").strip().lower()
-            if kind.replace(" ", "_") not in VAGUE and len(row["name"].strip()) > 2:
-                names.setdefault(row["name"].strip(), set()).add(kind)
-    clear = {
-        n: ks for n, ks in names.items() if len(ks) <= (1 if n.islower() else MAX_TYPES)
-    }
-    return {name: _climb(kinds, clear) for name, kinds in clear.items()}
+            name = row["name"].strip()
+            if kind and kind.replace(" ", "_") not in VAGUE and len(name) > 2:
+                found.setdefault(name, set()).add(kind)
+    if not found:
+        raise InputError(f"There are no names in {', '.join(map(str, lists))}.")
+    names = Names()
+    limits = {name: 1 if name.islower() else MAX_TYPES for name in found}
+    clear = {name: ks for name, ks in found.items() if len(ks) <= limits[name]}
+    for name, kinds in found.items():
+        if name in clear:
+            names.clear[name] = _climb(kinds, clear)
+        elif len(kinds) <= MAX_SENSES:
+            names.doubtful[name] = sorted(kinds)
+    return names
 
 
 def _climb(kinds: Set[str], names: Dict[str, Set[str]]) -> List[str]:
@@ -70,119 +96,170 @@ def _climb(kinds: Set[str], names: Dict[str, Set[str]]) -> List[str]:
     for kind in chain:
         if len(chain) >= MAX_LEVELS:
             break
-        chain.extend(k for k in names.get(kind, ()) if k not in chain)
+        chain.extend(k for k in sorted(names.get(kind, ())) if k not in chain)
     return chain
 
 
-def drop_common(
-    names: Dict[str, List[str]], passages: List[str]
-) -> Dict[str, List[str]]:
+def drop_common(names: Names, texts: Iterable[str]) -> Names:
     """Drop single words that are common in the text, where they seldom mean the
     listed thing ("may" is no hawthorn), and names that are mostly written small.
 
-    names (Dict[str, List[str]]): Name -> its types.
-    passages (List[str]): The text that will be searched.
-    RETURNS (Dict[str, List[str]]): What is left.
+    names (Names): All names.
+    texts (Iterable[str]): The passages that will be searched.
+    RETURNS (Names): What is left.
     """
     counts: Counter = Counter()
-    for passage in passages:
-        counts.update(set(WORD.findall(passage)))
-    limit = MAX_SHARE * len(passages)
+    n_texts = 0
+    for text in texts:
+        counts.update(set(WORD.findall(text)))
+        n_texts += 1
+    limit = max(1.0, MAX_SHARE * n_texts)
 
-    def is_common(name: str) -> bool:
-        return " " not in name and (
-            counts[name] + counts[name.capitalize()] > limit
-            or (not name.islower() and counts[name.lower()] > counts[name] / 4)
+    def is_rare(name: str) -> bool:
+        return " " in name or (
+            counts[name] + counts[name.capitalize()] <= limit
+            and (name.islower() or counts[name.lower()] <= counts[name] / 4)
         )
 
-    return {name: kinds for name, kinds in names.items() if not is_common(name)}
+    return Names(
+        {name: kinds for name, kinds in names.clear.items() if is_rare(name)},
+        {name: kinds for name, kinds in names.doubtful.items() if is_rare(name)},
+    )
 
 
-def find_names(text: str, names: Dict[str, List[str]]) -> Dict[str, List[str]]:
+def find_names(text: str, names: Names) -> Iterator["tuple[str, str]"]:
     """Find gazetteer names in a text, the longest first, at word borders.
 
     text (str): A passage.
-    names (Dict[str, List[str]]): Name -> its types.
-    RETURNS (Dict[str, List[str]]): Type -> mentions in order, none twice.
+    names (Names): What to look for.
+    YIELDS (tuple[str, str]): A mention, and its name in the lists.
     """
     words = [(m.start(), m.end()) for m in WORD.finditer(text)]
-    found: Dict[str, List[str]] = {}
     i = 0
     while i < len(words):
         step = 1
         for size in range(min(MAX_WORDS, len(words) - i), 0, -1):
             mention = text[words[i][0] : words[i + size - 1][1]]
-            kinds = _look_up(mention, names)
-            if kinds:
-                for kind in kinds:
-                    known = found.setdefault(kind, [])
-                    if mention not in known:
-                        known.append(mention)
+            name = names.look_up(mention)
+            if name:
+                yield mention, name
                 step = size
                 break
         i += step
-    return found
 
 
-def _look_up(mention: str, names: Dict[str, List[str]]) -> List[str]:
-    """Look a mention up as written, as a plural, and as begun with a capital."""
-    singular = mention[:-1] if mention.endswith("s") else mention
-    tries = [mention, singular, mention[0].lower() + mention[1:]]
-    return next((names[t] for t in tries if t in names), [])
+class Votes:
+    """Which types occur together: the company decides between the types of a name."""
+
+    def __init__(self, names: Names) -> None:
+        self.names = names
+        self.n_passages = 0
+        self.seen: Counter = Counter()
+        # only for types that some name may or may not have
+        doubtful = {kind for kinds in names.doubtful.values() for kind in kinds}
+        self.beside: Dict[str, Counter] = {kind: Counter() for kind in doubtful}
+
+    def count(self, kinds: Set[str]) -> None:
+        """Count a passage.
+
+        kinds (Set[str]): Types of the clear names in it.
+        """
+        self.n_passages += 1
+        self.seen.update(kinds)
+        for kind in kinds & self.beside.keys():
+            self.beside[kind].update(kinds)
+
+    def decide(self, name: str, around: Set[str]) -> str:
+        """Decide what a doubtful name is: pointwise mutual information with the types
+        around it, summed.
+
+        name (str): A doubtful name.
+        around (Set[str]): Types of the clear names of its passage.
+        RETURNS (str): The type that leads clearly; "" if none does.
+        """
+        scores = sorted(
+            ((self._score(kind, around), kind) for kind in self.names.doubtful[name]),
+            reverse=True,
+        )
+        (best, kind), (second, _) = scores[:2]
+        return kind if best > 0 and best - max(second, 0) >= MARGIN else ""
+
+    def _score(self, kind: str, around: Set[str]) -> float:
+        if self.seen[kind] < MIN_SEEN:
+            return 0.0
+        together = self.beside[kind]
+        return sum(
+            math.log(
+                (together[other] + 0.5)
+                * self.n_passages
+                / (self.seen[kind] * (self.seen[other] + 1))
+            )
+            for other in around
+            if other != kind
+        )
 
 
-def read_passages(folder: Path, rng: random.Random, n_passages: int) -> Iterator[str]:
-    """Cut plain text into passages of one to three sentences.
+def answer(text: str, names: Names, votes: Votes, counts: Counter) -> List[List[str]]:
+    """Answer for one passage.
 
-    folder (Path): Folder of gzipped text, one paragraph a line.
-    rng (random.Random): Where chance comes from.
-    n_passages (int): How many passages, spread evenly over the files.
-    YIELDS (str): A passage of 40 to 600 characters.
+    text (str): The passage.
+    names (Names): What to look for.
+    votes (Votes): What decides doubtful names.
+    counts (Counter): Added to.
+    RETURNS (List[List[str]]): [mention, type] pairs, in order, none twice.
     """
-    files = sorted(folder.glob("*.txt.gz"))
-    for path in files:
-        with gzip.open(path, "rt", encoding="utf8") as lines:
-            paragraphs = [line.strip() for line in lines if len(line) > 60]
-        rng.shuffle(paragraphs)
-        for paragraph in paragraphs[: n_passages // len(files)]:
-            sentences = SENTENCE_END.split(paragraph)
-            start = rng.randrange(len(sentences))
-            passage = " ".join(sentences[start : start + rng.randint(1, 3)])[:600]
-            if len(passage) >= 40:
-                yield passage
+    found = list(find_names(text, names))
+    around = {kind for _, name in found for kind in names.clear.get(name, ())}
+    pairs: Dict[tuple[str, str], None] = {}
+    for mention, name in found:
+        kinds = names.clear.get(name, [])
+        if kinds:
+            counts["clear"] += 1
+        else:
+            decided = votes.decide(name, around)
+            counts["decided by company" if decided else "dropped: doubtful"] += 1
+            kinds = [decided] if decided else []
+        pairs.update({(mention, kind): None for kind in kinds})
+    return [list(pair) for pair in pairs]
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--passages", type=Path, required=True, help="JSON lines")
     parser.add_argument(
-        "--data", type=Path, required=True, help="folder with text/ and gazetteer/"
+        "--lists", type=Path, nargs="+", required=True, help="names, JSON lines"
     )
     parser.add_argument("--out", type=Path, required=True, help="answers, JSON lines")
-    parser.add_argument("--passages", type=int, default=40000)
-    parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
-    rng = random.Random(args.seed)
-    passages = list(read_passages(args.data / "text", rng, args.passages))
-    names = drop_common(read_names(args.data / "gazetteer"), passages)
+
+    def texts() -> Iterator[str]:
+        return (row["text"] for row in read_rows(args.passages, fields=["text"]))
+
+    names = drop_common(read_names(args.lists), texts())
+    votes = Votes(names)
+    for text in texts():
+        found = find_names(text, names)
+        votes.count({kind for _, name in found for kind in names.clear.get(name, ())})
     counts: Counter = Counter()
-    tmp = args.out.with_suffix(".tmp")
-    with tmp.open("w", encoding="utf8") as out:
-        for i, text in enumerate(passages):
-            found = find_names(text, names)
-            counts.update({kind: len(m) for kind, m in found.items()})
-            entities = [[m, kind] for kind, ms in found.items() for m in ms]
-            row = {
-                "id": f"weak-{i}",
-                "text": text,
-                "entities": entities,
-                "status": "ok",
-            }
-            row["teacher"] = {"model": "gazetteer", "prompt": None, "usage": None}
-            out.write(json.dumps(row, ensure_ascii=False) + "\n")
-    tmp.replace(args.out)
-    print(f"{sum(counts.values())} mentions of {len(counts)} types -> {args.out}")
-    print("most frequent:", counts.most_common(40))
+    kinds: Counter = Counter()
+    teacher = {"model": "gazetteer", "prompt": None, "usage": None}
+    with alone(args.out), writing(args.out) as out:
+        for row in read_rows(args.passages, fields=["id", "text"]):
+            entities = answer(row["text"], names, votes, counts)
+            kinds.update(kind for _, kind in entities)
+            written = {"id": row["id"], "text": row["text"], "entities": entities}
+            written.update(status="ok", teacher=teacher)
+            out.write(json.dumps(written, ensure_ascii=False) + "\n")
+    if not kinds:
+        raise InputError(
+            f"None of the names of {args.lists} stands in {args.passages}."
+        )
+    report = {**counts, "passages": votes.n_passages, "types": len(kinds)}
+    write_json(args.out.with_suffix(".report.json"), report)
+    print(
+        f"{sum(kinds.values())} mentions of {len(kinds)} types -> {args.out}: {report}"
+    )
 
 
 if __name__ == "__main__":
-    main()
+    run_script(main)

@@ -6,15 +6,12 @@ inference. Rows of one shape (passage length, number of windows) form a bucket,
 so that nothing is padded by much and shapes repeat. Knows nothing of models.
 """
 
-import json
-import re
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Dict, Iterator, List, NamedTuple, Optional, Sequence, Tuple
 
 import numpy as np
 
-from spacy_uniner.errors import Errors
 from spacy_uniner.students.coding import Coder
 from spacy_uniner.students.copying import (
     SYNTAX_PIECES,
@@ -23,7 +20,8 @@ from spacy_uniner.students.copying import (
     answer_pieces,
 )
 
-QUESTION = re.compile(r"What describes (.*) in the text\?", re.DOTALL)
+from .turns import from_conversation, read_conversations
+
 N_SYNTAX = len(SYNTAX_PIECES)  # choice columns before those of the passage
 START, MENTION, INSIDE = 1, 2, 3  # what is chosen at a position
 
@@ -146,10 +144,9 @@ def pack_conversation(
     counts (Counts): Added to.
     RETURNS (Optional[Tuple[Tuple[int, int], Row]]): Its bucket (P, n_windows) and
         the row; None if nothing is left to train on.
-    RAISES (ValueError): U081, if a question is not one.
+    RAISES (InputError): If it is no conversation.
     """
-    turns = row["conversations"]
-    passage = turns[0]["value"][len("Text: ") :]
+    passage, questions = from_conversation(row)
     prefix, guide = coder.prefix(passage), coder.piece_guide(passage)
     counts.rows += 1
     longest = max(len(prefix), len(guide.pieces))
@@ -158,14 +155,12 @@ def pack_conversation(
         counts.too_long += 1
         return None
     branches = []
-    for asked, answered in zip(turns[2::2], turns[3::2]):
+    for kind, answer in questions:
         counts.questions += 1
-        found = QUESTION.fullmatch(asked["value"])
-        if found is None:
-            problem = f"{asked['value'][:80]!r} asks for no type"
-            raise ValueError(Errors.U081.format(row=row.get("id"), problem=problem))
-        question = coder.question(found[1])
-        mentions = [coder.mention(m, guide) for m in json.loads(answered["value"])]
+        question = coder.question(kind)
+        mentions = [
+            coder.mention(m, guide) if isinstance(m, str) else None for m in answer
+        ]
         if not all(mentions):
             counts.unspelled += 1
             continue
@@ -290,6 +285,7 @@ def stream_batches(
     language_model_share: float,
     counts: Counts,
     skip: int = 0,
+    rest: bool = False,
 ) -> Iterator[Tuple[int, Batch]]:
     """Stream conversations as batches, in the order of the file.
 
@@ -300,14 +296,15 @@ def stream_batches(
     language_model_share (float): Share of rows with the language-model loss.
     counts (Counts): Added to.
     skip (int): Conversations to leave out at the start.
+    rest (bool): Whether batches that are not full come at the end. Training leaves
+        them: a forward is compiled for every shape.
     YIELDS (Tuple[int, Batch]): Number of conversations read so far, and a batch.
     """
     buckets: Dict[Tuple[int, int], List[Row]] = {}
-    with path.open(encoding="utf8") as lines:
-        for number, line in enumerate(lines, 1):
-            if number <= skip:
-                continue
-            packed = pack_conversation(json.loads(line), coder, shape, counts)
+    number = 0
+    for number, conversation in enumerate(read_conversations(path), 1):
+        if number > skip:
+            packed = pack_conversation(conversation, coder, shape, counts)
             if packed is None:
                 continue
             bucket, row = packed
@@ -321,3 +318,6 @@ def stream_batches(
                 share = round(language_model_share * full)
                 yield number, make_batch(rows, width, language_model_rows=share)
                 buckets[bucket] = []
+    for (width, _), rows in buckets.items() if rest else ():
+        if rows:
+            yield number, make_batch(rows, width, language_model_rows=0)

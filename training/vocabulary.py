@@ -26,7 +26,7 @@ from tokenizers import (
 from spacy_uniner.prompt import get_template
 from spacy_uniner.students.copying import SYNTAX_PIECES
 
-from .files import read_rows
+from .turns import from_conversation, read_conversations
 
 # a word or a single mark with its blank, a single digit, a run of blanks
 SPLIT = Regex(r" ?\p{L}\p{M}*(?:\p{L}|\p{M})*| ?\p{N}| ?[^\s\p{L}\p{N}]|\s+(?!\S)|\s")
@@ -91,10 +91,10 @@ def conversation_texts(path: Path, n_rows: int) -> Iterator[str]:
     n_rows (int): How many of them.
     YIELDS (str): A passage, with a blank before its first word.
     """
-    for i, row in enumerate(read_rows(path)):
+    for i, row in enumerate(read_conversations(path)):
         if i == n_rows:
             return
-        yield " " + row["conversations"][0]["value"][len("Text: ") :]
+        yield " " + from_conversation(row)[0]
 
 
 def main() -> None:
