@@ -15,9 +15,9 @@ from training.cleaning import Cleaning, canonical, clean_answer, is_latin, read_
 from training.conversations import Mixture, Sampling, TypeNames, ask
 from training.files import InputError, Journal, alone, read_rows, writing
 from training.negatives import STRATEGIES, Negatives, Types, WordNet
-from training.sets import Labelled
+from training.sets import Labelled, read_set
 from training.shelf import Shelf
-from training.sources import parse_source
+from training.labelled import parse_source
 from training.statistics import describe, to_markdown
 from training.tuples import read_tuples
 from training.turns import from_conversation, read_conversations, to_conversation
@@ -146,22 +146,15 @@ def types_of(rows):
 
 
 def test_frequency_negatives_follow_the_frequencies():
-    """Pearson's chi-square of 20,000 draws, against the critical value for p = 0.001."""
     rng = random.Random(0)
     names = [f"kind{chr(97 + i)}" for i in range(20)]
     counts = {name: 1 + i * i for i, name in enumerate(names)}
     types = types_of({name: ["x"]} for name, n in counts.items() for _ in range(n))
-    negatives = Negatives(types, "frequency")
-    drawn = Counter(negatives.draw([], 1, rng)[0] for _ in range(20_000))
-    total = sum(counts.values())
-    chi = sum(
-        (drawn[name] - 20_000 * n / total) ** 2 / (20_000 * n / total)
-        for name, n in counts.items()
-    )
-    assert chi < 43.8  # 19 degrees of freedom
+    check_frequencies(types)
     uniform = Negatives(types, "uniform")
     even = Counter(uniform.draw([], 1, rng)[0] for _ in range(20_000))
-    assert sum((even[name] - 1000) ** 2 / 1000 for name in names) < 43.8
+    chi = sum((even[name] - 1000) ** 2 / 1000 for name in names)
+    assert chi < 43.8  # p = 0.001 with 19 degrees of freedom
 
 
 def test_negatives_of_every_strategy_are_absent_and_no_other_name():
@@ -405,3 +398,57 @@ def test_rows_that_cant_be_used_are_told_or_counted(tmp_path, content, problem):
     assert sum(faults.values()) == 1
     with pytest.raises(InputError, match="no file"):
         list(read_rows(tmp_path / "y.jsonl"))
+
+
+PILE_NER = sorted((ROOT.parent / "shared" / "data" / "ner").glob("llm_pilener_*"))
+
+
+def spell(pairs, number):
+    """Write pairs as teachers do: as JSON, or as Python; every tenth list is torn."""
+    text = json.dumps(pairs) if number % 2 else str([tuple(pair) for pair in pairs])
+    return text[: len(text) // 2] if number % 10 == 9 else text
+
+
+@pytest.mark.skipif(not PILE_NER, reason="parts of Pile-NER do not lie beside")
+@pytest.mark.parametrize("folder", PILE_NER, ids=lambda folder: folder.name)
+def test_parts_of_pile_ner_go_all_the_way(folder, tmp_path):
+    counts, types, n_told = Counter(), Types(), 0
+    rows = []
+    for number, row in enumerate(read_set(folder, "train")):
+        pairs = [[m, kind] for kind, found in row.mentions.items() for m in found]
+        answer = {"text": row.text, "raw": spell(pairs, number)}
+        cleaned = clean_answer(answer, Cleaning(), counts)
+        if number % 10 != 9:
+            n_told += len(pairs)
+        if cleaned is not None and any(cleaned.mentions.values()):
+            rows.append(cleaned)
+            types.add(cleaned.mentions)
+    lost = sum(n for reason, n in counts.items() if reason.startswith("dropped"))
+    assert counts["mentions"] + counts["named twice"] + lost >= n_told
+    assert counts["mentions"] > 0.9 * n_told and counts["answer truncated"]
+    assert describe(rows)["types"] == len(types.passages)
+    for strategy in STRATEGIES[1:]:
+        negatives = Negatives(types, strategy)
+        for number, row in enumerate(rows):
+            asked = ask(
+                row, [], negatives, Sampling(strategy=strategy), random.Random(number)
+            )
+            made = json.loads(json.dumps(to_conversation("x", row.text, asked)))
+            assert from_conversation(made) == (row.text, asked)
+    check_frequencies(types)
+
+
+def check_frequencies(types, n_draws=30_000):
+    """Pearson's chi-square; types expected fewer than 20 times are taken together."""
+    negatives, rng = Negatives(types), random.Random(0)
+    drawn = Counter(negatives.draw([], 1, rng)[0] for _ in range(n_draws))
+    total = sum(types.passages.values())
+    expected = {kind: n_draws * n / total for kind, n in types.passages.items()}
+    cells = [(drawn[k], e) for k, e in expected.items() if e >= 20]
+    rare = [(drawn[k], e) for k, e in expected.items() if e < 20]
+    cells += [tuple(map(sum, zip(*rare)))] if rare else []
+    freedom = len(cells) - 1
+    chi = sum((n - e) ** 2 / e for n, e in cells)
+    # Wilson and Hilferty's approximation of the quantile at p = 0.001
+    limit = freedom * (1 - 2 / (9 * freedom) + 3.09 * (2 / (9 * freedom)) ** 0.5) ** 3
+    assert chi < limit

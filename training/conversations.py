@@ -23,7 +23,7 @@ from .negatives import Negatives, Types, WordNet
 from .sets import Labelled, read_set, set_types
 from .settings import add_settings, read_settings
 from .shelf import Shelf
-from .sources import Source, parse_source
+from .labelled import Source, parse_source
 from .turns import Question, to_conversation, write_conversations
 
 

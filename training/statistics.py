@@ -15,7 +15,7 @@ from typing import Any, Dict, Iterable, List, Optional, Sequence
 from .cleaning import Cleaning, read_merges
 from .files import InputError, run_script, write_json, writing
 from .sets import Labelled
-from .sources import Source
+from .labelled import Source
 
 # shares of the types, the most frequent first
 BANDS = ((0.0, 0.01), (0.01, 0.10), (0.10, 1.0))
