@@ -14,10 +14,10 @@ from hypothesis import strategies as st
 from training.cleaning import Cleaning, canonical, clean_answer, is_latin, read_merges
 from training.conversations import Mixture, Sampling, TypeNames, ask
 from training.files import InputError, Journal, alone, read_rows, writing
+from training.labelled import parse_source
 from training.negatives import STRATEGIES, Negatives, Types, WordNet
 from training.sets import Labelled, read_set
 from training.shelf import Shelf
-from training.labelled import parse_source
 from training.statistics import describe, to_markdown
 from training.tuples import read_tuples
 from training.turns import from_conversation, read_conversations, to_conversation

@@ -1,6 +1,7 @@
 """The README's commands and the workflow say what is there."""
 
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -10,6 +11,7 @@ from pathlib import Path
 import pytest
 import spacy
 import srsly
+from faults import Server, completion
 
 from benchmarks.report import plot, to_markdown
 
@@ -81,6 +83,39 @@ def test_project_assets_are_what_the_sums_say():
     assert {asset["dest"] for asset in PROJECT["assets"]} <= {
         f"assets/{n}" for n in listed
     }
+
+
+def name_capitals(handler, content, number):
+    """A teacher that takes every word with a capital for a name."""
+    passage = json.loads(content)["messages"][-1]["content"].split("Passage: ")[-1]
+    words = dict.fromkeys(re.findall(r"[A-Z]\w+", passage))
+    handler.send(completion(json.dumps([[word, "name"] for word in words])))
+
+
+def test_project_distills_with_an_endpoint_and_keeps_its_key_nowhere(tmp_path):
+    key = "sk-sentinel-0123456789abcdef"
+    for name in ("project.yml", "assets", "training/configs"):
+        copy = shutil.copytree if (ROOT / name).is_dir() else shutil.copy
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        copy(ROOT / name, tmp_path / name)
+    # scripts are found where they are, files where the project is
+    variables = {**os.environ, "PYTHONPATH": str(ROOT), "TEACHER_KEY": key}
+    with Server(name_capitals) as server:
+        teacher = f"training.teacher --endpoint {server.url} --model large"
+        command = [sys.executable, "-m", "spacy", "project", "run", "distill", "."]
+        command += ["--vars.teacher", f"{teacher} --key-env TEACHER_KEY"]
+        command += ["--vars.quota", "30", "--vars.corpus_options", " --seed 1"]
+        done = subprocess.run(
+            command, cwd=tmp_path, env=variables, capture_output=True, text=True
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+        assert server.n_requests == 30
+        sent = {name.lower(): value for name, value in server.headers[0].items()}
+        assert sent["authorization"] == f"Bearer {key}"
+    written = [path for path in tmp_path.rglob("*") if path.is_file()]
+    assert {"project.lock", "conversations.jsonl"} <= {path.name for path in written}
+    assert not any(key.encode() in path.read_bytes() for path in written)
+    assert key not in done.stdout + done.stderr
 
 
 FIGURES = ROOT / "benchmarks" / "results" / "inference.json"

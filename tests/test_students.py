@@ -448,6 +448,25 @@ def test_student_loses_nothing_when_memory_is_short(places, monkeypatch):
     assert min(failures.values()) > 0
 
 
+def test_products_come_in_few_shapes(tiny, monkeypatch):
+    """Libraries keep a product for every shape: many shapes, and a stream's memory
+    grows."""
+    heights = set()
+
+    def linear(x, weight, bias=None, plain=torch.nn.functional.linear):
+        if len(weight) < 1000:  # the head has steps of its own
+            heights.add(len(x))
+        return plain(x, weight, bias)
+
+    student = make_student(tiny)
+    student(QUESTIONS)  # loads, and tries the model
+    monkeypatch.setattr(torch.nn.functional, "linear", linear)
+    types = [f"kind {number}" for number in range(12)]
+    for size in (1, 3, 10, 30, 60):
+        student([("word " * (size + i) + "end", types) for i in range(size)])
+    assert heights <= set(range(128, 768 + 1, 128)) and max(heights) == 768
+
+
 def test_student_says_when_one_passage_is_too_much(tiny, monkeypatch):
     def no_memory(readings):
         raise torch.OutOfMemoryError("full")

@@ -126,7 +126,8 @@ class Journal:
         """
         self.path = path
         path.parent.mkdir(parents=True, exist_ok=True)
-        self._out = path.open("ab+")
+        # unbuffered: what a full disk refused must not be tried again by `close`
+        self._out = path.open("ab+", buffering=0)
         self._mend()
 
     def _mend(self) -> None:
@@ -152,10 +153,11 @@ class Journal:
         row (dict): The row.
         RAISES (OSError): If the disk is full; the row is then taken back.
         """
-        before = self._out.tell()
+        line = json.dumps(row, ensure_ascii=False).encode("utf8") + b"\n"
+        before = self._out.seek(0, os.SEEK_END)
         try:
-            self._out.write(json.dumps(row, ensure_ascii=False).encode("utf8") + b"\n")
-            self._out.flush()
+            while line:
+                line = line[self._out.write(line) :]
             os.fsync(self._out.fileno())
         except OSError:
             os.ftruncate(self._out.fileno(), before)
