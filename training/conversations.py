@@ -17,13 +17,13 @@ from pathlib import Path
 from typing import Dict, Iterator, List, Optional, Sequence, Tuple
 
 from .cleaning import Cleaning, read_merges
-from .contamination import Contamination
 from .files import InputError, alone, read_rows, run_script, write_json, writing
+from .labelled import Source, parse_source
 from .negatives import Negatives, Types, WordNet
+from .passages.contamination import Contamination
 from .sets import Labelled, read_set, set_types
 from .settings import add_settings, read_settings
 from .shelf import Shelf
-from .labelled import Source, parse_source
 from .turns import Question, to_conversation, write_conversations
 
 

@@ -14,8 +14,8 @@ from typing import Any, Dict, Iterable, List, Optional, Sequence
 
 from .cleaning import Cleaning, read_merges
 from .files import InputError, run_script, write_json, writing
-from .sets import Labelled
 from .labelled import Source
+from .sets import Labelled
 
 # shares of the types, the most frequent first
 BANDS = ((0.0, 0.01), (0.01, 0.10), (0.10, 1.0))
