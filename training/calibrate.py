@@ -22,6 +22,7 @@ from spacy_uniner.students.calibration import Calibration, Scale, log_odds
 from spacy_uniner.students.checkpoint import find_checkpoint
 from spacy_uniner.students.local import LocalStudent
 
+from .files import run_script
 from .scoring import f1, normalize
 from .turns import from_conversation, read_conversations
 
@@ -170,4 +171,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_script(main)

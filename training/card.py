@@ -14,6 +14,8 @@ from typing import Dict, List
 
 from confection import Config
 
+from .files import run_script
+
 CHATGPT = 47.5  # average over the seven zero-shot sets, UniversalNER paper, Table 3
 UNINER_7B = 53.4  # UniNER-7B-type, the same table
 
@@ -192,4 +194,4 @@ def _source_rows(config: Config, report: Dict, data: Path) -> List[str]:
 
 
 if __name__ == "__main__":
-    main()
+    run_script(main)

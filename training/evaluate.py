@@ -22,6 +22,7 @@ from tqdm import tqdm
 
 from spacy_uniner.students.local import LocalStudent, make_local_student
 
+from .files import run_script
 from .scoring import f1, normalize
 from .sets import Labelled, read_set, set_types
 
@@ -162,4 +163,4 @@ def _write(path: Path, results: Dict[str, object]) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_script(main)

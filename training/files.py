@@ -6,6 +6,7 @@ Knows JSON lines and nothing of what is in them.
 
 import fcntl
 import gzip
+import hashlib
 import json
 import os
 import sys
@@ -93,6 +94,15 @@ def read_rows(
                 raise InputError(f"{path}, line {number}: {fault}.")
             else:
                 faults[fault] += 1
+
+
+def sha256_of(path: Path) -> str:
+    """RETURNS (str): The SHA-256 sum of a file, in hexadecimal."""
+    digest = hashlib.sha256()
+    with path.open("rb") as data:
+        while block := data.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
 
 
 @contextmanager

@@ -310,6 +310,8 @@ def main() -> None:
     run = Run(args.out, settings, shape, sizes, args.tokenizer)
     run.resume()
     train(run, args.conversations, args.dev)
+    if not (args.out / "best" / "model.safetensors").exists():
+        raise InputError(f"No checkpoint came of it: see the losses in {args.out}.")
 
 
 def train(run: Run, conversations: Path, dev: Path) -> None:

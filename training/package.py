@@ -4,10 +4,11 @@ python -m training.package --checkpoint runs/mini/best --out spacy_uniner/mini
 """
 
 import argparse
-import hashlib
 import json
 import shutil
 from pathlib import Path
+
+from .files import run_script, sha256_of
 
 FILES = (
     "config.json",
@@ -30,14 +31,11 @@ def main() -> None:
     args.out.mkdir(parents=True, exist_ok=True)
     for name in (*FILES, "README.md"):
         shutil.copy(args.checkpoint / name, args.out / name)
-    digests = {
-        name: hashlib.sha256((args.out / name).read_bytes()).hexdigest()
-        for name in FILES
-    }
+    digests = {name: sha256_of(args.out / name) for name in FILES}
     manifest = json.dumps(digests, indent=1) + "\n"
     (args.out / "manifest.json").write_text(manifest, encoding="utf8")
     print(f"{size / 2**20:.1f} MiB -> {args.out}")
 
 
 if __name__ == "__main__":
-    main()
+    run_script(main)

@@ -4,19 +4,9 @@ python -m training.verify assets/SHA256SUMS
 """
 
 import argparse
-import hashlib
 from pathlib import Path
 
-from .files import InputError, run_script
-
-
-def sha256_of(path: Path) -> str:
-    """RETURNS (str): The SHA-256 sum of a file, in hexadecimal."""
-    digest = hashlib.sha256()
-    with path.open("rb") as data:
-        while block := data.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()
+from .files import InputError, run_script, sha256_of
 
 
 def main() -> None:

@@ -26,6 +26,7 @@ from tokenizers import (
 from spacy_uniner.prompt import get_template
 from spacy_uniner.students.copying import SYNTAX_PIECES
 
+from .files import run_script
 from .turns import from_conversation, read_conversations
 
 # a word or a single mark with its blank, a single digit, a run of blanks
@@ -112,4 +113,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_script(main)
