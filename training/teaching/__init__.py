@@ -1,0 +1,1 @@
+"""Asking a large model, and losing nothing: what `training.teacher` is made of."""
