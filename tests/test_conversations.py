@@ -452,3 +452,11 @@ def check_frequencies(types, n_draws=30_000):
     # Wilson and Hilferty's approximation of the quantile at p = 0.001
     limit = freedom * (1 - 2 / (9 * freedom) + 3.09 * (2 / (9 * freedom)) ** 0.5) ** 3
     assert chi < limit
+
+
+def test_labelled_passages_of_the_project_are_a_source(tmp_path):
+    source = parse_source(
+        "written", "all ./assets/written_open.jsonl", tmp_path, tmp_path
+    )
+    rows = list(source.rows(Cleaning(), Counter()))
+    assert len(rows) == 855 and any(not found for found in rows[0].mentions.values())

@@ -22,7 +22,7 @@ from tqdm import tqdm
 
 from spacy_uniner.students.local import LocalStudent, make_local_student
 
-from .files import run_script
+from .files import run_script, write_json
 from .scoring import f1, normalize
 from .sets import Labelled, read_set, set_types
 
@@ -148,18 +148,12 @@ def main() -> None:
             )
             if "rate" not in results:
                 results["rate"] = measure_rate(student, passages[:200])
-            _write(args.out, results)
+            write_json(args.out, results)
         if scores:
             average = round(sum(s["f1"] for s in scores.values()) / len(scores), 2)
             results[f"{group}_average"] = average
             print(f"{group} average F1 {average}")
-            _write(args.out, results)
-
-
-def _write(path: Path, results: Dict[str, object]) -> None:
-    tmp = path.with_suffix(".tmp")
-    tmp.write_text(json.dumps(results, indent=1) + "\n", encoding="utf8")
-    tmp.replace(path)
+            write_json(args.out, results)
 
 
 if __name__ == "__main__":

@@ -45,7 +45,8 @@ class Source:
     def rows(self, cleaning: Cleaning, counts: Counter) -> Iterator[Labelled]:
         """Read the passages.
 
-        cleaning (Cleaning): How answers are cleaned; sets are taken as they are.
+        cleaning (Cleaning): How answers are cleaned. Sets are taken as they are, and
+            so are rows with `queries`, which tell what is absent as well.
         counts (Counter): What was kept, repaired and dropped; added to.
         YIELDS (Labelled): One passage.
         """
@@ -54,6 +55,9 @@ class Source:
             return
         faults: Counter = Counter()
         for row in read_rows(self.path, fields=["text"], faults=faults):
+            if "queries" in row:
+                yield Labelled(row["text"], row["queries"], self.complete)
+                continue
             cleaned = clean_answer(row, cleaning, counts)
             if cleaned is not None:
                 cleaned.complete = self.complete
@@ -66,7 +70,7 @@ def parse_source(name: str, line: str, data: Path, answers: Path) -> Source:
 
     name (str): Its name.
     line (str): "LIMIT PATH SPLIT [partial]"; the limit may be "all"; the path is
-        below the data folder, or "answers".
+        below the data folder, or "answers", or begins with "./": below this one.
     data (Path): Folder of sets.
     answers (Path): What teachers answered.
     RETURNS (Source): The source.
@@ -79,6 +83,8 @@ def parse_source(name: str, line: str, data: Path, answers: Path) -> Source:
             "such as '10000 ner/wnut17 train' or 'all answers'."
         )
     place = answers if path == ANSWERS else data / path
+    if path.startswith("./"):
+        place = Path(path)
     if not place.exists():
         raise InputError(f"Source {name!r}: there is nothing at {place}.")
     words = [word for word in rest if word]
