@@ -15,7 +15,14 @@ from typing import Dict, List, Sequence
 
 from training.evaluate import describe_run
 from training.files import read_rows
-from training.gazetteer import Names, Votes, drop_common, find_names, read_names
+from training.gazetteer import (
+    Names,
+    Votes,
+    clear_kinds,
+    drop_common,
+    find_names,
+    read_names,
+)
 from training.negatives import WordNet, words_of
 
 ANNOTATED = "ner/llm_teacher_open/train.jsonl.gz"
@@ -51,10 +58,8 @@ class Judge:
         text (str): The passage.
         told (Dict[str, List[str]]): Mention -> types of the large teacher.
         """
-        found = list(find_names(text, self.names))
-        clear = self.names.clear
-        around = {kind for _, name in found for kind in clear.get(name, ())}
-        for mention, name in found:
+        clear, around = self.names.clear, clear_kinds(text, self.names)
+        for mention, name in find_names(text, self.names):
             if mention not in told:
                 continue
             if name in clear:
@@ -83,8 +88,7 @@ def main() -> None:
     names = drop_common(read_names([lists / f"{n}.jsonl.gz" for n in LISTS]), texts)
     votes = Votes(names)
     for text in texts:
-        found = find_names(text, names)
-        votes.count({kind for _, name in found for kind in names.clear.get(name, ())})
+        votes.count(clear_kinds(text, names))
     wordnet = WordNet.from_file(lists / "oewn_noun_synsets.jsonl.gz")
     judge = Judge(names, votes, wordnet)
     for row in rows:

@@ -13,10 +13,7 @@ from typing import List, Tuple
 MAX_CHARS = 8192  # characters of an answer that are looked at
 MAX_ITEMS = 1000  # strings of an answer that are kept
 
-# an apostrophe is part of a mention unless something follows that ends one
-_SINGLE_QUOTED = re.compile(
-    r"'((?:[^'\\]|\\.|'(?!\s*[,\]\)}:]))*)'(?=\s*[,\]\)}:])", re.DOTALL
-)
+_SINGLE_QUOTED = re.compile(r"'((?:[^'\\]|\\.|'(?!\s*[,\]]))*)'(?=\s*[,\]])", re.DOTALL)
 _SKIP = re.compile(r"[^,\[\]{}\"]+")
 
 
@@ -73,7 +70,7 @@ def read_answer(text: str) -> Reading:
         elif char in "[{":
             depth, at, unreadable = depth + 1, at + 1, unreadable + 1
         elif char in "\"'":
-            item = read_string(text, at)
+            item = _read_string(text, at)
             if item is None:
                 break
             if depth == 1 and _is_usable(item.text):
@@ -105,15 +102,10 @@ def read_official(text: str) -> List[str]:
     return items if all(isinstance(item, str) for item in items) else []
 
 
-def read_string(text: str, at: int) -> "Item | None":
-    """Read a quoted string.
-
-    text (str): JSON, or a Python literal.
-    at (int): Where its opening quote stands, in characters.
-    RETURNS (Item | None): The string; None if it never ends.
-    """
+def _read_string(text: str, at: int) -> "Item | None":
+    """Read the string that opens at a quote; None if it never ends."""
     if text[at] == "'":
-        match = _SINGLE_QUOTED.match(text, at, at + MAX_CHARS)
+        match = _SINGLE_QUOTED.match(text, at, MAX_CHARS)
         return Item(match[1].replace("\\'", "'"), at, match.end()) if match else None
     try:
         # not strict: models write raw line breaks
@@ -125,9 +117,7 @@ def read_string(text: str, at: int) -> "Item | None":
 
 def _read_badly_escaped(text: str, at: int) -> "Item | None":
     """Read a string whose escapes are no JSON, such as a Windows path, as it stands."""
-    match = re.compile(r'"((?:[^"\\]|\\.)*)"', re.DOTALL).match(
-        text, at, at + MAX_CHARS
-    )
+    match = re.compile(r'"((?:[^"\\]|\\.)*)"', re.DOTALL).match(text, at, MAX_CHARS)
     return Item(match[1], at, match.end()) if match else None
 
 

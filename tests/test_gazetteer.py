@@ -74,3 +74,33 @@ def test_gazetteer_script(tmp_path):
     passages.write_text('{"id": "1", "text": "Nobody."}\n')
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 1 and "None of the names" in done.stderr
+    assert len((tmp_path / "a.jsonl").read_text().splitlines()) == len(rows)
+
+
+def test_gazetteer_never_writes_over_another_teacher(tmp_path):
+    lists = write_rows(tmp_path / "l.jsonl", [{"name": "Ada", "type": "person"}])
+    passages = write_rows(tmp_path / "p.jsonl", [{"id": "1", "text": "Ada."}])
+    paid = {"id": "1", "text": "Ada.", "entities": [], "teacher": {"model": "large"}}
+    answers = write_rows(tmp_path / "a.jsonl", [paid])
+    command = [sys.executable, "-m", "training.gazetteer", "--lists", str(lists)]
+    command += ["--passages", str(passages), "--out", str(answers)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 1 and "large" in done.stderr
+    assert json.loads(answers.read_text()) == paid
+
+
+def test_gazetteer_two_types_are_told_only_if_one_is_a_kind_of_the_other(tmp_path):
+    rows = [("Jordan", "person"), ("Jordan", "country"), ("poodle", "dog")]
+    rows += [("dog", "animal"), ("Rex", "dog"), ("Rex", "animal")]
+    rows += [("Washington", "person"), ("Washington", "state")]
+    lists = write_rows(
+        tmp_path / "names.jsonl", [{"name": n, "type": t} for n, t in rows]
+    )
+    names = read_names([lists])
+    assert names.clear["Rex"] == ["dog", "animal"]
+    assert set(names.doubtful) == {"Jordan", "Washington"}
+
+
+def test_gazetteer_keeps_a_name_that_occurs_once():
+    names = Names({"Paris": ["city"]})
+    assert drop_common(names, ["Paris is far."] + ["nothing"] * 400).clear

@@ -2,7 +2,8 @@
 
 Cleans answers of teachers, mixes published sets in, asks every passage for present
 and absent types under varied names, and writes the official conversation format,
-in an order drawn by the seed. Passages wait on disk, so memory holds types only.
+in an order drawn by the seed. Passages wait on disk; memory holds types, and where
+each passage lies.
 
     python -m training.conversations --config training/configs/distill.cfg \\
         --answers answers.jsonl --out conversations.jsonl --dev dev.jsonl
@@ -14,17 +15,20 @@ from collections import Counter
 from dataclasses import dataclass, field
 from hashlib import blake2b
 from pathlib import Path
-from typing import Dict, Iterator, List, Optional, Sequence, Tuple
+from typing import Dict, Iterator, List, Optional, Sequence
 
 from .cleaning import Cleaning, read_merges
 from .files import InputError, alone, read_rows, run_script, write_json, writing
 from .labelled import Source, parse_source
-from .negatives import Negatives, Types, WordNet
+from .negatives import Negatives, Types, WordNet, check_strategy
 from .passages.contamination import Contamination
 from .sets import Labelled, read_set, set_types
-from .settings import add_settings, read_settings
+from .settings import add_settings, fill, read_settings
 from .shelf import Shelf
 from .turns import Question, to_conversation, write_conversations
+
+PARTS = ("cleaning", "sampling", "sources", "dev")  # sections of the config
+WORDINGS = ("type", "name", "paraphrases", "definition")
 
 
 @dataclass(frozen=True)
@@ -45,6 +49,9 @@ class Sampling:
     dataset (float): Share of passages of sets that name the set.
     """
 
+    # the last two are for other trainers: `training.finetune` reads past the name, and
+    # leaves out answers that are no list of mentions
+
     max_present: int = 8
     max_absent: int = 5
     negatives: int = 2
@@ -56,6 +63,36 @@ class Sampling:
     empty_share: float = 0.25
     together: float = 0.0
     dataset: float = 0.0
+
+    def __post_init__(self) -> None:
+        check_strategy(self.strategy)
+
+
+@dataclass(frozen=True)
+class Mixing:
+    """How sources are mixed.
+
+    seed (int): Of every choice.
+    epochs (int): How often each source gives its passages, in a new order.
+    open_types_of (str): The source that absent types are drawn from.
+    dev_rows (int): Held-out conversations of each set, and of the open source.
+    holdout (float): Share of the passages of open sources that is held out.
+    never (List[str]): Test sets that no passage may touch; none for all there are.
+    """
+
+    seed: int
+    epochs: int
+    open_types_of: str
+    dev_rows: int
+    holdout: float = 0.0
+    never: List[str] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        if self.epochs < 1 or self.dev_rows < 0 or not 0 <= self.holdout < 1:
+            raise InputError(
+                "[conversations] epochs must be at least 1, dev_rows at least 0 and "
+                f"holdout in [0, 1), got {self.epochs}, {self.dev_rows}, {self.holdout}."
+            )
 
 
 class TypeNames:
@@ -79,7 +116,7 @@ class TypeNames:
         if chance < self.sampling.defined:
             return row["definition"]
         if chance < self.sampling.defined + self.sampling.paraphrased:
-            return rng.choice(row["paraphrases"])
+            return rng.choice(row["paraphrases"] or [row["name"]])
         return row["name"] if chance < 0.75 else entity_type
 
 
@@ -91,6 +128,7 @@ class Shelved:
     types: List[str]
     marked: List[int] = field(default_factory=list)
     blank: List[int] = field(default_factory=list)
+    held_out: List[int] = field(default_factory=list)
     counts: Counter = field(default_factory=Counter)
 
 
@@ -112,13 +150,14 @@ def ask(
     """
     present = [t for t, mentions in row.mentions.items() if mentions]
     absent = [t for t, mentions in row.mentions.items() if not mentions]
+    known = [*dict.fromkeys([*row.mentions, *row.doubtful, *own_types])]
     if row.complete:
         absent += [t for t in own_types if t not in row.mentions]
     rng.shuffle(present)
     rng.shuffle(absent)
     asked = present[: sampling.max_present] + absent[: sampling.max_absent]
-    known = {*row.mentions, *own_types}
-    asked += negatives.draw(known, sampling.negatives, rng)
+    if not row.cut:
+        asked += negatives.draw(known, sampling.negatives, rng)
     rng.shuffle(asked)
     return [(t, row.mentions.get(t, [])) for t in asked]
 
@@ -126,20 +165,22 @@ def ask(
 class Mixture:
     """Passages of all sources, and the conversations that are made of them."""
 
-    def __init__(self, config: dict, *, names: TypeNames, wordnet: WordNet) -> None:
+    def __init__(
+        self, mixing: Mixing, *, names: TypeNames, wordnet: WordNet, folder: Path
+    ) -> None:
         """Set up.
 
-        config (dict): Section `conversations` of the config.
+        mixing (Mixing): How sources are mixed.
         names (TypeNames): Wordings of types.
-        wordnet (WordNet): For hard negatives.
+        wordnet (WordNet): Tells near types, and other names.
+        folder (Path): Where passages wait.
         """
-        self.config, self.names, self.wordnet = config, names, wordnet
+        self.mixing, self.names, self.wordnet = mixing, names, wordnet
         self.sampling = names.sampling
-        self.rng = random.Random(config["seed"])
-        self.shelf = Shelf()
+        self.rng = random.Random(mixing.seed)
+        self.shelf = Shelf(folder)
         self.sources: List[Shelved] = []
         self.types = Types()
-        self.held_out: List[Tuple[str, Labelled]] = []
 
     def add(
         self, source: Source, cleaning: Cleaning, taboo: Optional[Contamination]
@@ -152,20 +193,26 @@ class Mixture:
         RAISES (InputError): If nothing of it is of use.
         """
         shelved = Shelved(source, source.types())
-        holdout = self.config.get("holdout", 0.0) if not source.is_set else 0.0
-        pooled = source.name == self.config["open_types_of"]
+        holdout = 0.0 if source.is_set else self.mixing.holdout
+        pooled = source.name == self.mixing.open_types_of
         for row in source.rows(cleaning, shelved.counts):
             shelved.counts["rows"] += 1
             if taboo is not None and taboo.touches(row.text):
                 shelved.counts["leaked"] += 1
-            elif any(row.mentions.values()) and _share_of(row.text) < holdout:
-                shelved.counts["held out"] += 1
-                self.held_out.append((source.name, row))
-            else:
-                kind = shelved.marked if any(row.mentions.values()) else shelved.blank
-                kind.append(self.shelf.put(row))
-                if pooled:
-                    self.types.add(row.mentions)
+                continue
+            kind = shelved.blank
+            if any(row.mentions.values()):
+                is_out = _share_of(row.text) < holdout
+                kind = shelved.held_out if is_out else shelved.marked
+            kind.append(self.shelf.put(row))
+            if pooled:
+                self.types.add(row.mentions)
+        # what dev does not take is trained on
+        self.rng.shuffle(shelved.held_out)
+        shelved.marked += shelved.held_out[self.mixing.dev_rows :]
+        del shelved.held_out[self.mixing.dev_rows :]
+        for what in ("marked", "blank", "held_out"):
+            shelved.counts[what.replace("_", " ")] = len(getattr(shelved, what))
         if not shelved.marked:
             raise InputError(
                 f"Source {source.name!r} at {source.path} has no passage with a "
@@ -175,13 +222,10 @@ class Mixture:
 
     def conversations(self) -> Iterator[dict]:
         """YIELDS (dict): Conversations, epoch after epoch, each in random order."""
-        everyday = {
-            t for t, _ in self.types.passages.most_common(self.sampling.general)
-        }
-        settings = {"strategy": self.sampling.strategy, "wordnet": self.wordnet}
-        anything = Negatives(self.types, **settings)
-        rare = Negatives(self.types, without=everyday, **settings)
-        for _ in range(self.config["epochs"]):
+        everyday = self.types.passages.most_common(self.sampling.general)
+        anything = self.negatives()
+        rare = self.negatives(without=[kind for kind, _ in everyday])
+        for _ in range(self.mixing.epochs):
             drawn = [(s, n) for s in self.sources for n in self._draw(s)]
             self.rng.shuffle(drawn)
             for shelved, number in drawn:
@@ -189,18 +233,39 @@ class Mixture:
                 is_closed = shelved.types or not row.complete
                 negatives = rare if is_closed else anything
                 asked = ask(row, shelved.types, negatives, self.sampling, self.rng)
+                if not asked:
+                    shelved.counts["nothing to ask"] += 1
+                    continue
                 shelved.counts["written"] += 1
                 shelved.counts["asked"] += len(asked)
                 shelved.counts["asked in vain"] += sum(not found for _, found in asked)
                 yield self._word(shelved, row.text, asked)
 
+    def negatives(self, without: Sequence[str] = ()) -> Negatives:
+        """RETURNS (Negatives): Draws types of the corpus but for some."""
+        strategy = self.sampling.strategy
+        return Negatives(self.types, strategy, wordnet=self.wordnet, without=without)
+
+    def held_out(self) -> Iterator[dict]:
+        """YIELDS (dict): Conversations about what is held out, under plain names."""
+        negatives = self.negatives()
+        for shelved in self.sources:
+            for number in shelved.held_out:
+                row = self.shelf.take(number)
+                asked = ask(row, shelved.types, negatives, self.sampling, self.rng)
+                name = f"{shelved.source.name}-held-out-{number}"
+                if asked:
+                    yield to_conversation(name, row.text, asked)
+
     def _draw(self, shelved: Shelved) -> List[int]:
-        """Draw the passages of a source for one epoch, some more than once if it is
-        smaller than its limit."""
+        """Draw the passages of a source for one epoch, some of them more than once
+        only if its line says so."""
         n_blank = int(len(shelved.marked) * self.sampling.empty_share)
         blank = self.rng.sample(shelved.blank, min(len(shelved.blank), n_blank))
         bag = shelved.marked + blank
         limit = shelved.source.limit or len(bag)
+        if not shelved.source.repeat:
+            limit = min(limit, len(bag))
         drawn: List[int] = []
         while len(drawn) < limit:
             drawn += self.rng.sample(bag, min(len(bag), limit - len(drawn)))
@@ -209,7 +274,9 @@ class Mixture:
     def _word(self, shelved: Shelved, text: str, asked: List[Question]) -> dict:
         """Write a conversation in one of the wordings."""
         rng, sampling, source = self.rng, self.sampling, shelved.source
-        asked = [(self.names.draw(kind, rng), found) for kind, found in asked]
+        # no two questions in the same words, with different answers
+        worded = {self.names.draw(kind, rng): found for kind, found in reversed(asked)}
+        asked = list(reversed(worded.items()))
         small = text.lower()
         # for a few letters the lower case is longer, and mentions would not stand there
         if rng.random() < sampling.lowercased and len(small) == len(text):
@@ -232,17 +299,19 @@ def _share_of(text: str) -> float:
     return int.from_bytes(digest, "big") / 2**64
 
 
-def dev_conversations(config: dict, data: Path, mixture: Mixture) -> Iterator[dict]:
+def dev_conversations(
+    sets: Dict[str, str], data: Path, mixture: Mixture
+) -> Iterator[dict]:
     """Make held-out conversations: every type of a set is asked, under its name.
 
-    config (dict): Section `conversations` of the config.
+    sets (Dict[str, str]): Name -> folder of a set, below the data folder.
     data (Path): Folder of sets.
     mixture (Mixture): With what it held out.
     YIELDS (dict): One conversation.
     """
-    limit = config["dev_rows"]
+    limit = mixture.mixing.dev_rows
     rows = mixture.names.rows
-    for name, path in config.get("dev", {}).items():
+    for name, path in sets.items():
         own = set_types(data / path)
         for i, row in enumerate(read_set(data / path, "dev", spaced=True)):
             mentions = {**{t: [] for t in own}, **row.mentions}
@@ -251,11 +320,7 @@ def dev_conversations(config: dict, data: Path, mixture: Mixture) -> Iterator[di
             ]
             if i < limit and len(row.text) < 1200:
                 yield to_conversation(f"{name}-{i}", row.text, asked)
-    negatives = Negatives(mixture.types)
-    rng = random.Random(config["seed"])
-    for i, (name, row) in enumerate(mixture.held_out[:limit]):
-        asked = ask(row, [], negatives, mixture.sampling, rng)
-        yield to_conversation(f"{name}-held-out-{i}", row.text, asked)
+    yield from mixture.held_out()
 
 
 def main() -> None:
@@ -278,28 +343,35 @@ def main() -> None:
     parser.add_argument("--wordnet", type=Path, help="synsets, JSON lines")
     parser.add_argument("--tests", type=Path, help="folder of test sets")
     args = parser.parse_args()
+    paths = [args.out.resolve(), args.dev.resolve(), args.answers.resolve()]
+    if len(set(paths)) < len(paths):
+        raise InputError("--out, --dev and --answers must be three different files.")
     config = read_settings(args.config, args.set)["conversations"]
-    sampling = Sampling(**config["sampling"])
+    parts = {name: config.pop(name, {}) for name in PARTS}
+    mixing = fill(Mixing, config, "conversations")
+    sampling = fill(Sampling, parts["sampling"], "conversations.sampling")
+    merge = {"merge": read_merges(args.merge)}
+    cleaning = fill(Cleaning, {**parts["cleaning"], **merge}, "conversations.cleaning")
     sources = [
         parse_source(name, line, args.data, args.answers)
-        for name, line in config["sources"].items()
+        for name, line in parts["sources"].items()
     ]
-    names = TypeNames(list(read_rows(args.names)) if args.names else [], sampling)
-    cleaning = Cleaning(merge=read_merges(args.merge), **config.get("cleaning", {}))
+    wordings = read_rows(args.names, fields=WORDINGS) if args.names else ()
+    names = TypeNames(list(wordings), sampling)
     taboo = None
     if args.tests:
-        taboo = Contamination.from_sets(
-            args.tests, config["never"] or None, splits=("dev", "test")
-        )
+        splits = ("dev", "test")
+        taboo = Contamination.from_sets(args.tests, mixing.never or None, splits)
     with alone(args.out):
-        mixture = Mixture(config, names=names, wordnet=WordNet.from_file(args.wordnet))
+        wordnet = WordNet.from_file(args.wordnet)
+        mixture = Mixture(mixing, names=names, wordnet=wordnet, folder=args.out.parent)
         for source in sources:
             mixture.add(source, cleaning, taboo)
         with writing(args.out) as out:
             rows = mixture.conversations()
             n_made = write_conversations(out, rows, array=args.out.suffix == ".json")
         with writing(args.dev) as out:
-            held = dev_conversations(config, args.data, mixture)
+            held = dev_conversations(parts["dev"], args.data, mixture)
             n_dev = write_conversations(out, held, array=args.dev.suffix == ".json")
     report: Dict[str, Dict[str, int]] = {
         shelved.source.name: dict(shelved.counts) for shelved in mixture.sources

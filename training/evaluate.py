@@ -9,7 +9,6 @@ versions, after every set, so that a run that is stopped leaves what it had.
 """
 
 import argparse
-import json
 import os
 import platform
 import sys

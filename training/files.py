@@ -10,10 +10,13 @@ import hashlib
 import json
 import os
 import sys
+import zlib
 from collections import Counter
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Callable, Iterator, Optional, Sequence, TextIO
+
+TORN = "a torn archive"
 
 
 class InputError(ValueError):
@@ -73,27 +76,35 @@ def read_rows(
     """
     if not path.is_file():
         raise InputError(f"There is no file {path}. Run the step that writes it first.")
+    for number, line in enumerate(_lines(path), 1):
+        if not line.strip():
+            continue
+        fault, row = "", None
+        try:
+            row = json.loads(line.decode("utf-8-sig"))
+        except UnicodeDecodeError:
+            fault = "not UTF-8"
+        except (ValueError, RecursionError):
+            fault = TORN if line == TORN.encode() else "not JSON"
+        else:
+            if not isinstance(row, dict) or any(f not in row for f in fields):
+                fault = f"no object with {', '.join(fields) or 'fields'}"
+        if not fault:
+            yield row
+        elif faults is None:
+            raise InputError(f"{path}, line {number}: {fault}.")
+        else:
+            faults[fault] += 1
+
+
+def _lines(path: Path) -> Iterator[bytes]:
+    """YIELDS (bytes): Lines of a file, gzipped or not; `TORN` where an archive is."""
     opener = gzip.open if path.suffix == ".gz" else open
     with opener(path, "rb") as lines:
-        for number, line in enumerate(lines, 1):
-            if not line.strip():
-                continue
-            fault = None
-            try:
-                row = json.loads(line.decode("utf-8-sig"))
-            except UnicodeDecodeError:
-                fault = "not UTF-8"
-            except (ValueError, RecursionError):
-                fault = "not JSON"
-            else:
-                if not isinstance(row, dict) or any(f not in row for f in fields):
-                    fault = f"no object with {', '.join(fields) or 'fields'}"
-            if fault is None:
-                yield row
-            elif faults is None:
-                raise InputError(f"{path}, line {number}: {fault}.")
-            else:
-                faults[fault] += 1
+        try:
+            yield from lines
+        except (EOFError, zlib.error, gzip.BadGzipFile):
+            yield TORN.encode()
 
 
 def sha256_of(path: Path) -> str:

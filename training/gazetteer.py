@@ -1,8 +1,8 @@
 """A weak teacher: find the names and nouns of gazetteers in plain text.
 
 Writes the teacher's answer format, so that whatever reads a large model's
-answers reads these too. A name with several unrelated types is decided by the types
-around it, or dropped rather than guessed. Nothing here needs a model or a key; passages
+answers reads these too. A name with several types, none of them a kind of another, is
+decided by the types around it, or dropped rather than guessed. Nothing here needs a model or a key; passages
 are streamed.
 
     python -m training.gazetteer --passages passages.jsonl --lists names.jsonl ... \\
@@ -22,12 +22,12 @@ from .files import InputError, alone, read_rows, run_script, write_json, writing
 
 WORD = re.compile(r"\w+(?:[-'’]\w+)*")
 MAX_WORDS = 5  # words, longest name looked for
-MAX_TYPES = 2  # types, a name with more is ambiguous
 MAX_SENSES = 6  # types, a name with more is given up
 MAX_LEVELS = 3  # classes told for one noun, from its own up to more general ones
-MAX_SHARE = 0.002  # of the passages, a word in more is common
+MAX_SHARE, MIN_COMMON = 0.002, 5  # of the passages, a word in more is common
 MIN_SEEN = 20  # passages with a type, before it may win a vote
 MARGIN = math.log(4)  # by how much a type must lead
+TEACHER = {"model": "gazetteer", "prompt": None, "usage": None}
 # WordNet classes too general to ask for.
 VAGUE = set(
     """entity abstraction object whole thing act action activity attribute state condition
@@ -75,29 +75,39 @@ def read_names(lists: Sequence[Path]) -> Names:
         for row in read_rows(path, fields=["name", "type"]):
             kind = row["type"].split(" / ")[-1].replace("_", " ").strip().lower()
             name = row["name"].strip()
-            if kind and kind.replace(" ", "_") not in VAGUE and len(name) > 2:
+            if kind and len(name) > 2:
                 found.setdefault(name, set()).add(kind)
     if not found:
         raise InputError(f"There are no names in {', '.join(map(str, lists))}.")
     names = Names()
-    limits = {name: 1 if name.islower() else MAX_TYPES for name in found}
-    clear = {name: ks for name, ks in found.items() if len(ks) <= limits[name]}
+    clear = {name: kinds for name, kinds in found.items() if len(kinds) == 1}
     for name, kinds in found.items():
-        if name in clear:
-            names.clear[name] = _climb(kinds, clear)
+        chain = _climb(kinds, clear)
+        if chain:
+            told = [kind for kind in chain if kind.replace(" ", "_") not in VAGUE]
+            if told:
+                names.clear[name] = told
         elif len(kinds) <= MAX_SENSES:
             names.doubtful[name] = sorted(kinds)
     return names
 
 
-def _climb(kinds: Set[str], names: Dict[str, Set[str]]) -> List[str]:
-    """Add the classes above, as long as they are unambiguous."""
-    chain = sorted(kinds)
-    for kind in chain:
-        if len(chain) >= MAX_LEVELS:
-            break
-        chain.extend(k for k in sorted(names.get(kind, ())) if k not in chain)
-    return chain
+def _climb(kinds: Set[str], clear: Dict[str, Set[str]]) -> List[str]:
+    """Line types up, each a kind of the next, and add the classes above.
+
+    RETURNS (List[str]): At most so many; none if the types are in no such line.
+    """
+    for first in sorted(kinds):
+        chain = [first]
+        while len(clear.get(chain[-1], ())) == 1 and len(chain) < 2 * MAX_LEVELS:
+            (above,) = clear[chain[-1]]
+            if above in chain:
+                break
+            chain.append(above)
+        if kinds <= set(chain):
+            last = max(chain.index(kind) for kind in kinds)
+            return chain[: max(MAX_LEVELS, last + 1)]
+    return []
 
 
 def drop_common(names: Names, texts: Iterable[str]) -> Names:
@@ -108,18 +118,19 @@ def drop_common(names: Names, texts: Iterable[str]) -> Names:
     texts (Iterable[str]): The passages that will be searched.
     RETURNS (Names): What is left.
     """
+    words = {name for part in (names.clear, names.doubtful) for name in part}
+    words |= {form for name in words for form in (name.lower(), name.capitalize())}
     counts: Counter = Counter()
     n_texts = 0
     for text in texts:
-        counts.update(set(WORD.findall(text)))
+        counts.update(words.intersection(WORD.findall(text)))
         n_texts += 1
-    limit = max(1.0, MAX_SHARE * n_texts)
+    limit = max(MIN_COMMON, MAX_SHARE * n_texts)
 
     def is_rare(name: str) -> bool:
-        return " " in name or (
-            counts[name] + counts[name.capitalize()] <= limit
-            and (name.islower() or counts[name.lower()] <= counts[name] / 4)
-        )
+        n_seen = sum(counts[form] for form in {name, name.capitalize()})
+        is_small = not name.islower() and counts[name.lower()] > counts[name] / 4
+        return " " in name or (n_seen <= limit and not is_small)
 
     return Names(
         {name: kinds for name, kinds in names.clear.items() if is_rare(name)},
@@ -146,6 +157,12 @@ def find_names(text: str, names: Names) -> Iterator["tuple[str, str]"]:
                 step = size
                 break
         i += step
+
+
+def clear_kinds(text: str, names: Names) -> Set[str]:
+    """RETURNS (Set[str]): Types of the clear names in a text."""
+    found = find_names(text, names)
+    return {kind for _, name in found for kind in names.clear.get(name, ())}
 
 
 class Votes:
@@ -182,7 +199,8 @@ class Votes:
             reverse=True,
         )
         (best, kind), (second, _) = scores[:2]
-        return kind if best > 0 and best - max(second, 0) >= MARGIN else ""
+        leads = best > 0 and best - max(second, 0) >= MARGIN
+        return kind if leads and kind.replace(" ", "_") not in VAGUE else ""
 
     def _score(self, kind: str, around: Set[str]) -> float:
         if self.seen[kind] < MIN_SEEN:
@@ -194,7 +212,7 @@ class Votes:
                 * self.n_passages
                 / (self.seen[kind] * (self.seen[other] + 1))
             )
-            for other in around
+            for other in sorted(around)
             if other != kind
         )
 
@@ -208,10 +226,9 @@ def answer(text: str, names: Names, votes: Votes, counts: Counter) -> List[List[
     counts (Counter): Added to.
     RETURNS (List[List[str]]): [mention, type] pairs, in order, none twice.
     """
-    found = list(find_names(text, names))
-    around = {kind for _, name in found for kind in names.clear.get(name, ())}
+    around = clear_kinds(text, names)
     pairs: Dict[tuple[str, str], None] = {}
-    for mention, name in found:
+    for mention, name in find_names(text, names):
         kinds = names.clear.get(name, [])
         if kinds:
             counts["clear"] += 1
@@ -221,6 +238,21 @@ def answer(text: str, names: Names, votes: Votes, counts: Counter) -> List[List[
             kinds = [decided] if decided else []
         pairs.update({(mention, kind): None for kind in kinds})
     return [list(pair) for pair in pairs]
+
+
+def check_own(path: Path) -> None:
+    """Keep what another teacher said, and was paid for.
+
+    path (Path): What will be written over.
+    RAISES (InputError): If there are answers of another teacher.
+    """
+    rows = read_rows(path, faults=Counter()) if path.is_file() else iter(())
+    teacher = next(rows, {}).get("teacher", TEACHER)
+    if teacher != TEACHER:
+        raise InputError(
+            f"{path} holds answers of {teacher}; they are not written over. Name that "
+            "teacher again (--vars.teacher), or another --out."
+        )
 
 
 def main() -> None:
@@ -238,22 +270,19 @@ def main() -> None:
     names = drop_common(read_names(args.lists), texts())
     votes = Votes(names)
     for text in texts():
-        found = find_names(text, names)
-        votes.count({kind for _, name in found for kind in names.clear.get(name, ())})
+        votes.count(clear_kinds(text, names))
     counts: Counter = Counter()
     kinds: Counter = Counter()
-    teacher = {"model": "gazetteer", "prompt": None, "usage": None}
     with alone(args.out), writing(args.out) as out:
+        check_own(args.out)
         for row in read_rows(args.passages, fields=["id", "text"]):
             entities = answer(row["text"], names, votes, counts)
             kinds.update(kind for _, kind in entities)
             written = {"id": row["id"], "text": row["text"], "entities": entities}
-            written.update(status="ok", teacher=teacher)
+            written.update(status="ok", teacher=TEACHER)
             out.write(json.dumps(written, ensure_ascii=False) + "\n")
-    if not kinds:
-        raise InputError(
-            f"None of the names of {args.lists} stands in {args.passages}."
-        )
+        if not kinds:
+            raise InputError(f"None of the names stands in {args.passages}.")
     report = {**counts, "passages": votes.n_passages, "types": len(kinds)}
     write_json(args.out.with_suffix(".report.json"), report)
     print(

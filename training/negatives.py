@@ -12,23 +12,57 @@ import random
 import re
 from bisect import bisect
 from collections import Counter
+from functools import lru_cache
 from itertools import accumulate, combinations
 from pathlib import Path
-from typing import Collection, Dict, FrozenSet, Iterable, List, Optional, Set, Tuple
+from typing import (
+    Collection,
+    Dict,
+    FrozenSet,
+    Iterable,
+    List,
+    Optional,
+    Sequence,
+    Set,
+    Tuple,
+)
 
 from .files import InputError, read_rows
 
 STRATEGIES = ("none", "uniform", "frequency", "hard")
 WORD = re.compile(r"\w+")
-MAX_PAIRED = 200_000  # passages whose types are paired; more would tell nothing new
+MAX_PAIRED = 200_000  # passages whose types are paired: memory
 MAX_TYPES = 24  # types of a passage that are paired
 TRIES = 50  # draws for one negative before fewer are given
-SIBLINGS = 200  # names under one class of WordNet; larger classes hold no near ones
+SIBLINGS = 60  # senses under one class of WordNet; larger classes hold no near ones
+LEVELS = 3  # of WordNet, between a kind and what it is a kind of
+NEAR = 0.8  # share of hard negatives; some far ones keep the easy ones known
+# words that many definitions share
+SMALL = frozenset(
+    "a an the of in on at to for with by from or and as that which who is are it its "
+    "such used other not".split()
+)
 
 
+@lru_cache(maxsize=100_000)
 def words_of(kind: str) -> FrozenSet[str]:
-    """RETURNS (FrozenSet[str]): The words of a type, plurals without their s."""
-    return frozenset(w.rstrip("s") or w for w in WORD.findall(kind.lower()))
+    """RETURNS (FrozenSet[str]): The words of a type in the singular, without small ones."""
+    return frozenset(map(_singular, WORD.findall(kind.lower()))) - SMALL
+
+
+def _singular(word: str) -> str:
+    if word.endswith("ies") and len(word) > 4:
+        return word[:-3] + "y"
+    if word.endswith(("sses", "xes", "ches", "shes")):
+        return word[:-2]
+    is_plural = word.endswith("s") and not word.endswith(("ss", "us", "is"))
+    return word[:-1] if is_plural else word
+
+
+def check_strategy(strategy: str) -> None:
+    """RAISES (InputError): If there is no such way to draw negatives."""
+    if strategy not in STRATEGIES:
+        raise InputError(f"Negatives can be {', '.join(STRATEGIES)}; got {strategy!r}.")
 
 
 class Types:
@@ -61,25 +95,32 @@ class Types:
 
 
 class WordNet:
-    """Nouns, what they are kinds of, and what stands beside them."""
+    """Nouns by sense, what each sense is a kind of, and what stands beside it."""
 
     def __init__(self, rows: Iterable[dict]) -> None:
         """Read synsets.
 
-        rows (Iterable[dict]): {"synonyms": [...], "hypernyms": [[...], ...]}
+        rows (Iterable[dict]): {"synonyms": [...], "hypernyms": [[...], ...]}; a
+            hypernym is given by all its synonyms.
         """
-        self._above: Dict[str, Set[str]] = {}
-        self._same: Dict[str, Set[str]] = {}
-        self._below: Dict[str, Set[str]] = {}
-        self._closures: Dict[str, Set[str]] = {}
-        for row in rows:
-            names = [name.lower() for name in row["synonyms"]]
-            above = {name.lower() for synset in row["hypernyms"] for name in synset}
+        self._names: List[Tuple[str, ...]] = []
+        self._senses: Dict[str, List[int]] = {}  # name -> synsets
+        above: List[List[Tuple[str, ...]]] = []
+        for number, row in enumerate(rows):
+            names = tuple(name.lower() for name in row["synonyms"])
+            self._names.append(names)
+            above.append(
+                [tuple(n.lower() for n in names) for names in row["hypernyms"]]
+            )
             for name in names:
-                self._same.setdefault(name, set()).update(names)
-                self._above.setdefault(name, set()).update(above)
-            for name in above:
-                self._below.setdefault(name, set()).update(names)
+                self._senses.setdefault(name, []).append(number)
+        by_names = {names: number for number, names in enumerate(self._names)}
+        self._above = [[by_names[n] for n in hyper if n in by_names] for hyper in above]
+        self._below: Dict[int, List[int]] = {}
+        for number, hypernyms in enumerate(self._above):
+            for hypernym in hypernyms:
+                self._below.setdefault(hypernym, []).append(number)
+        self._reach: Dict[str, Set[int]] = {}
 
     @classmethod
     def from_file(cls, path: Optional[Path]) -> "WordNet":
@@ -91,30 +132,35 @@ class WordNet:
         return cls(read_rows(path, fields=["synonyms", "hypernyms"]) if path else ())
 
     def is_related(self, a: str, b: str) -> bool:
-        """RETURNS (bool): Whether one names, in some sense, a kind of the other."""
-        return b in self._closure(a) or a in self._closure(b)
+        """RETURNS (bool): Whether one, in some sense, is another name of the other, or a
+        kind of it at most three levels below."""
+        if a not in self._senses or b not in self._senses:
+            return False
+        return not (
+            self._upwards(a).isdisjoint(self._senses[b])
+            and self._upwards(b).isdisjoint(self._senses[a])
+        )
 
-    def siblings(self, kind: str) -> Set[str]:
-        """RETURNS (Set[str]): Names beside it, under a class of moderate size."""
+    def siblings(self, kind: str) -> List[str]:
+        """RETURNS (List[str]): Names beside it in some sense, sorted; none where a
+        class has too many below it."""
         found: Set[str] = set()
-        for above in self._above.get(kind, ()):
-            below = self._below[above]
-            if len(below) <= SIBLINGS:
-                found |= below
-        return {name for name in found if not self.is_related(kind, name)}
+        for sense in self._senses.get(kind, ()):
+            for hypernym in self._above[sense]:
+                below = self._below[hypernym]
+                if len(below) <= SIBLINGS:
+                    found.update(name for n in below for name in self._names[n])
+        return sorted(name for name in found if not self.is_related(kind, name))
 
-    def _closure(self, kind: str) -> Set[str]:
-        """Collect other names of a noun, and of all that it is a kind of."""
-        if kind not in self._closures:
-            found = self._same.get(kind, {kind}) | {kind}
-            rest = list(self._above.get(kind, ()))
-            while rest:
-                name = rest.pop()
-                if name not in found:
-                    found.add(name)
-                    rest += self._above.get(name, ())
-            self._closures[kind] = found
-        return self._closures[kind]
+    def _upwards(self, name: str) -> Set[int]:
+        """Collect the senses of a noun, and what they are kinds of."""
+        if name not in self._reach:
+            found = level = set(self._senses[name])
+            for _ in range(LEVELS):
+                level = {above for sense in level for above in self._above[sense]}
+                found = found | level
+            self._reach[name] = found
+        return self._reach[name]
 
 
 class Negatives:
@@ -136,24 +182,21 @@ class Negatives:
         without (Collection[str]): Types that are never drawn.
         RAISES (InputError): If there is no such strategy.
         """
-        if strategy not in STRATEGIES:
-            raise InputError(
-                f"Negatives can be {', '.join(STRATEGIES)}; got {strategy!r}."
-            )
+        check_strategy(strategy)
         self.types, self.strategy = types, strategy
         self.wordnet = wordnet or WordNet(())
         counts = {k: n for k, n in types.passages.items() if k not in set(without)}
         self._names = list(counts)
         weights = counts.values() if strategy != "uniform" else [1] * len(counts)
         self._sums = list(accumulate(weights))
-        self._near: Dict[str, List[Tuple[str, int]]] = {}
         self._known = set(counts)
+        self._near: Dict[str, Tuple[List[str], List[int]]] = {}
 
-    def draw(self, present: Collection[str], n: int, rng: random.Random) -> List[str]:
+    def draw(self, present: Sequence[str], n: int, rng: random.Random) -> List[str]:
         """Draw absent types.
 
-        present (Collection[str]): Types that are there, or may be: none of them
-            is drawn, and nothing that may be another name of one.
+        present (Sequence[str]): Types that are there, or may be: none of them is
+            drawn, and nothing that may be another name of one.
         n (int): How many.
         rng (random.Random): Where chance comes from.
         RETURNS (List[str]): At most so many, none twice.
@@ -161,20 +204,21 @@ class Negatives:
         if self.strategy == "none" or not self._names:
             return []
         drawn: List[str] = []
-        candidates: List[Tuple[str, int]] = []
-        if self.strategy == "hard":
-            candidates = [near for kind in present for near in self._near_of(kind)]
-        sums = list(accumulate(weight for _, weight in candidates))
         for _ in range(TRIES * n):
             if len(drawn) == n:
                 break
-            if sums and rng.random() < 0.8:  # some far ones keep the easy ones known
-                name = candidates[bisect(sums, rng.random() * sums[-1])][0]
-            else:
-                name = self._names[bisect(self._sums, rng.random() * self._sums[-1])]
+            name = self._pick(present, rng)
             if name not in drawn and not any(self.is_kin(name, p) for p in present):
                 drawn.append(name)
         return drawn
+
+    def _pick(self, present: Sequence[str], rng: random.Random) -> str:
+        """Pick a type: near one of those that are present, or any."""
+        names, sums = self._names, self._sums
+        if self.strategy == "hard" and present and rng.random() < NEAR:
+            near = self._near_of(rng.choice(present))
+            names, sums = near if near[0] else (names, sums)
+        return names[bisect(sums, rng.random() * sums[-1])]
 
     def is_kin(self, a: str, b: str) -> bool:
         """Tell whether two types may name the same thing.
@@ -187,14 +231,12 @@ class Negatives:
             return True
         return self.wordnet.is_related(a, b)
 
-    def _near_of(self, kind: str) -> List[Tuple[str, int]]:
-        """RETURNS (List[Tuple[str, int]]): Types near one, with weights."""
+    def _near_of(self, kind: str) -> Tuple[List[str], List[int]]:
+        """RETURNS (Tuple[List[str], List[int]]): Types near one, and their weights
+        summed up."""
         if kind not in self._near:
             near = Counter(self.types.beside.get(kind, {}))
             near.update({name: 2 for name in self.wordnet.siblings(kind)})
-            self._near[kind] = [
-                (name, weight)
-                for name, weight in near.items()
-                if name in self._known and not self.is_kin(kind, name)
-            ]
+            names = [n for n in near if n in self._known and not self.is_kin(kind, n)]
+            self._near[kind] = names, list(accumulate(near[name] for name in names))
         return self._near[kind]

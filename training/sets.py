@@ -33,11 +33,15 @@ class Labelled:
     mentions (Dict[str, List[str]]): Type -> its mentions, verbatim, in order of
         appearance, none twice. An empty list says that the type is absent.
     complete (bool): Whether other types of the same set are surely absent.
+    doubtful (List[str]): Types that may be there although no mention of them is known.
+    cut (bool): Whether more was said than is known, so that any type may be there.
     """
 
     text: str
     mentions: Dict[str, List[str]] = field(default_factory=dict)
     complete: bool = True
+    doubtful: List[str] = field(default_factory=list)
+    cut: bool = False
 
 
 def read_set(
@@ -56,7 +60,7 @@ def read_set(
     names = meta.get("label_names", {})
     for i, row in enumerate(read_rows(folder / f"{split}.jsonl.gz")):
         if "queries" in row:
-            yield Labelled(row["text"], row["queries"])
+            yield Labelled(row["text"], row["queries"], complete)
             continue
         prose = bool(i % 2) if spaced is None else not spaced
         text, spans = _with_offsets(row, prose)

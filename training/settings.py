@@ -2,12 +2,15 @@
 
 import json
 from argparse import ArgumentParser
+from dataclasses import fields
 from pathlib import Path
-from typing import Sequence
+from typing import Any, Dict, Sequence, Type, TypeVar
 
 from confection import Config
 
 from .files import InputError
+
+T = TypeVar("T")
 
 
 def add_settings(parser: ArgumentParser) -> None:
@@ -17,7 +20,11 @@ def add_settings(parser: ArgumentParser) -> None:
     """
     parser.add_argument("--config", type=Path, required=True)
     parser.add_argument(
-        "--set", nargs="*", default=[], help="overrides: section.key=value"
+        "--set",
+        nargs="*",
+        action="extend",
+        default=[],
+        help="overrides: section.key=value",
     )
 
 
@@ -47,3 +54,29 @@ def read_settings(path: Path, overrides: Sequence[str]) -> Config:
         return Config().from_str(path.read_text(encoding="utf8"), overrides=values)
     except ValueError as error:
         raise InputError(f"{path}: {error}") from None
+
+
+def fill(kind: Type[T], values: Dict[str, Any], section: str) -> T:
+    """Make settings of a section of a config.
+
+    kind (Type[T]): A dataclass whose fields have plain types.
+    values (Dict[str, Any]): Names and values.
+    section (str): What the section is called, for errors.
+    RETURNS (T): The settings.
+    RAISES (InputError): If a name is unknown or missing, or a value of another type.
+    """
+    known = {f.name: f for f in fields(kind)}  # type: ignore[arg-type]
+    for name, value in values.items():
+        if name not in known:
+            raise InputError(
+                f"[{section}] has no setting {name!r}. There are: {', '.join(known)}."
+            )
+        wanted = str(known[name].type).replace("<class '", "").replace("'>", "")
+        found = type(value).__name__
+        if wanted in ("int", "float", "str", "bool") and found != wanted:
+            if not (wanted == "float" and found == "int"):
+                raise InputError(f"[{section}] {name} must be {wanted}, got {value!r}.")
+    try:
+        return kind(**values)
+    except TypeError as error:
+        raise InputError(f"[{section}]: {error}") from None

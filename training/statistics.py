@@ -128,7 +128,9 @@ def plot(frequencies: Sequence[int], path: Path) -> None:
     for axes in (left, right):
         axes.grid(alpha=0.3)
         axes.spines[["top", "right"]].set_visible(False)
-    figure.savefig(path, dpi=120)
+    part = path.with_name(f".{path.name}.part")
+    figure.savefig(part, dpi=120, format="png")
+    part.replace(path)
     plt.close(figure)
 
 
@@ -145,10 +147,13 @@ def main() -> None:
     parser.add_argument("--set", type=Path, help="folder of a set")
     parser.add_argument("--split", default="train", help="of the set")
     parser.add_argument("--merge", type=Path, help="types to merge, JSON lines")
+    parser.add_argument(
+        "--definitions", action="store_true", help="types are sentences"
+    )
     parser.add_argument("--out", type=Path, required=True, help="without suffix")
     args = parser.parse_args()
     counts: Counter = Counter()
-    cleaning = Cleaning(merge=read_merges(args.merge))
+    cleaning = Cleaning(definitions=args.definitions, merge=read_merges(args.merge))
     found = describe(_source(args.answers, args.set, args.split).rows(cleaning, counts))
     found["cleaning"] = dict(counts)
     write_json(args.out.with_suffix(".json"), found)

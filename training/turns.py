@@ -35,7 +35,8 @@ def to_conversation(
     questions (Sequence[Question]): (type or definition, mentions).
     dataset (Optional[str]): Name for the dataset field of the paper's Figure 3.
     together (bool): Ask for all types at once; the answer lists (mention, type)
-        pairs. The paper's all-in-one variant, whose wording is unpublished.
+        pairs. The paper's all-in-one variant, whose wording is unpublished; for
+        trainers that take any text as an answer, which `training.finetune` does not.
     RETURNS (dict): The conversation.
     """
     turns = [("human", f"{dataset_field(dataset)}{TEXT}{text}"), ("gpt", HEARD)]
@@ -49,38 +50,38 @@ def to_conversation(
 
 
 def from_conversation(row: dict) -> Tuple[str, List[Question]]:
-    """Read a conversation back.
+    """Read a conversation back. A field that names the dataset is left out.
 
     row (dict): The conversation.
     RETURNS (Tuple[str, List[Question]]): The passage, and (type, answer) in order.
     RAISES (InputError): If it is none, with its name and what is amiss.
     """
-    turns = row.get("conversations")
-    name = row.get("id")
-    if not isinstance(turns, list) or len(turns) < 2 or len(turns) % 2:
+    try:
+        name, turns = row.get("id"), [turn["value"] for turn in row["conversations"]]
+    except (AttributeError, KeyError, TypeError):
+        raise InputError(f"This is no conversation: {str(row)[:80]}") from None
+    if len(turns) < 2 or len(turns) % 2 or not all(isinstance(t, str) for t in turns):
         raise InputError(f"Conversation {name!r} has no pairs of turns.")
-    opening = turns[0]["value"]
-    begins = OPENING.match(opening)
+    begins = OPENING.match(turns[0])
     if not begins:
-        raise InputError(f"Conversation {name!r} begins with no text: {opening[:60]!r}")
-    text = opening[begins.end() :]
+        raise InputError(
+            f"Conversation {name!r} begins with no text: {turns[0][:60]!r}"
+        )
     questions = []
     for asked, answered in zip(turns[2::2], turns[3::2]):
-        found = ASKED.fullmatch(asked["value"])
+        found = ASKED.fullmatch(asked)
         if not found:
-            raise InputError(
-                f"Conversation {name!r}: {asked['value'][:60]!r} asks for no type."
-            )
+            raise InputError(f"Conversation {name!r}: {asked[:60]!r} asks for no type.")
         try:
-            answer = json.loads(answered["value"])
+            answer = json.loads(answered)
         except ValueError:
             answer = None
         if not isinstance(answer, list):
             raise InputError(
-                f"Conversation {name!r}: {answered['value'][:60]!r} is no JSON list."
+                f"Conversation {name!r}: {answered[:60]!r} is no JSON list."
             )
         questions.append((found[1], answer))
-    return text, questions
+    return turns[0][begins.end() :], questions
 
 
 def read_conversations(path: Path) -> Iterator[dict]:

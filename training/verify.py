@@ -14,6 +14,8 @@ def main() -> None:
     parser.add_argument("sums", type=Path, help="lines of: sum, two blanks, file")
     args = parser.parse_args()
     lines = args.sums.read_text(encoding="utf8").splitlines()
+    if not lines:
+        raise InputError(f"{args.sums} lists no files.")
     for line in lines:
         wanted, _, name = line.partition("  ")
         path = args.sums.parent / name

@@ -28,8 +28,8 @@ if TYPE_CHECKING:
 Slots = Union[slice, "Tensor"]
 # what numbers of rows are rounded up to: in products, in attention, and in the head
 TOKENS_STEP, QUERIES_STEP, PLACES_STEP = 128, 32, 32
-# rows of a product on a processor: with all shapes alike and no block of memory much
-# larger than others, the memory of a long stream stays level
+# rows of a product on a processor, at most: with few shapes, and no block of memory
+# much larger than others, the memory of a long stream stays level
 BLOCK = 6 * TOKENS_STEP
 
 
