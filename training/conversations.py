@@ -45,6 +45,8 @@ class Sampling:
     defined (float): Share of questions that ask by a definition, where known.
     lowercased (float): Share of passages written in lower case.
     empty_share (float): Share kept of passages of a set where nothing is marked.
+    closed_share (float): Share of the limits of sets with a closed list of types that
+        is taken; less of it gives more weight to open types.
     together (float): Share of passages asked for all types at once (all-in-one).
     dataset (float): Share of passages of sets that name the set.
     """
@@ -61,6 +63,7 @@ class Sampling:
     defined: float = 0.03
     lowercased: float = 0.12
     empty_share: float = 0.25
+    closed_share: float = 1.0
     together: float = 0.0
     dataset: float = 0.0
 
@@ -264,6 +267,8 @@ class Mixture:
         blank = self.rng.sample(shelved.blank, min(len(shelved.blank), n_blank))
         bag = shelved.marked + blank
         limit = shelved.source.limit or len(bag)
+        if shelved.types:
+            limit = round(limit * self.sampling.closed_share)
         if not shelved.source.repeat:
             limit = min(limit, len(bag))
         drawn: List[int] = []
