@@ -12,7 +12,13 @@ import torch
 from spacy_uniner.students.checkpoint import SHIPPED, find_checkpoint, load_tokenizer
 from spacy_uniner.students.coding import Coder
 from training.network import Network, Sizes, as_tensors, init_weights, to_transformers
-from training.packing import Counts, Shape, make_batch, pack_conversation
+from training.packing import (
+    Counts,
+    Shape,
+    make_batch,
+    pack_conversation,
+    stream_batches,
+)
 from training.sets import join_tokens
 from training.turns import to_conversation
 
@@ -62,6 +68,19 @@ def test_packing_counts_what_it_leaves_out(coder):
     inside = to_conversation("inside", "Yorkshire", [("place", ["orks"])])
     assert pack_conversation(inside, coder, SHAPE, counts) is None
     assert counts.unspelled >= 1
+
+
+def test_batches_that_are_not_full_come_if_asked_for(coder, tmp_path):
+    path = tmp_path / "conversations.jsonl"
+    path.write_text("".join(json.dumps(c) + "\n" for c in conversations()))
+    settings = {"tokens_per_batch": 10**6, "language_model_share": 0}
+
+    def stream(**more):
+        counts = Counts()
+        batches = stream_batches(path, coder, SHAPE, counts=counts, **settings, **more)
+        return sum(len(batch.passage) for _, batch in batches)
+
+    assert stream() == 0 and stream(rest=True) == len(pack(coder))
 
 
 def test_network_equals_transformers_branch_by_branch(coder):
