@@ -16,7 +16,7 @@ import re
 from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Dict, Iterable, Iterator, List, Sequence, Set
+from typing import Dict, Iterable, Iterator, List, Sequence, Set, Tuple
 
 from .files import InputError, alone, read_rows, run_script, write_json, writing
 
@@ -138,12 +138,12 @@ def drop_common(names: Names, texts: Iterable[str]) -> Names:
     )
 
 
-def find_names(text: str, names: Names) -> Iterator["tuple[str, str]"]:
+def find_names(text: str, names: Names) -> Iterator[Tuple[str, str]]:
     """Find gazetteer names in a text, the longest first, at word borders.
 
     text (str): A passage.
     names (Names): What to look for.
-    YIELDS (tuple[str, str]): A mention, and its name in the lists.
+    YIELDS (Tuple[str, str]): A mention, and its name in the lists.
     """
     words = [(m.start(), m.end()) for m in WORD.finditer(text)]
     i = 0
@@ -227,7 +227,7 @@ def answer(text: str, names: Names, votes: Votes, counts: Counter) -> List[List[
     RETURNS (List[List[str]]): [mention, type] pairs, in order, none twice.
     """
     around = clear_kinds(text, names)
-    pairs: Dict[tuple[str, str], None] = {}
+    pairs: Dict[Tuple[str, str], None] = {}
     for mention, name in find_names(text, names):
         kinds = names.clear.get(name, [])
         if kinds:
