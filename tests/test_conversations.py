@@ -628,14 +628,11 @@ def test_conversations_script_never_writes_over_what_it_reads(tmp_path):
     assert len(same.read_text().splitlines()) == len(PASSAGES)
 
 
-def test_torn_archives_are_told_or_counted(tmp_path):
+def test_torn_archives_are_told(tmp_path):
     import gzip
 
     path = tmp_path / "x.jsonl.gz"
     lines = [json.dumps({"a": random.Random(i).random()}) for i in range(5000)]
     path.write_bytes(gzip.compress("\n".join(lines).encode())[:-2000])
-    faults = Counter()
-    assert len(list(read_rows(path, faults=faults))) > 100
-    assert sum(faults.values()) in (1, 2) and faults["a torn archive"] <= 1
-    with pytest.raises(InputError, match="not JSON|torn archive"):
-        list(read_rows(path))
+    with pytest.raises(InputError, match="ended before"):
+        list(read_rows(path, faults=Counter()))

@@ -16,8 +16,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Callable, Iterator, Optional, Sequence, TextIO
 
-TORN = "a torn archive"
-
 
 class InputError(ValueError):
     """What a user can put right; told without a traceback."""
@@ -72,7 +70,8 @@ def read_rows(
     faults (Optional[Counter]): Where lines that can't be used are counted, by what
         is wrong; without it they are errors.
     YIELDS (dict): One row. Blank lines are skipped.
-    RAISES (InputError): If there is no such file, or a line can't be used.
+    RAISES (InputError): If there is no such file, it is a torn archive, or a line
+        can't be used.
     """
     if not path.is_file():
         raise InputError(f"There is no file {path}. Run the step that writes it first.")
@@ -85,7 +84,7 @@ def read_rows(
         except UnicodeDecodeError:
             fault = "not UTF-8"
         except (ValueError, RecursionError):
-            fault = TORN if line == TORN.encode() else "not JSON"
+            fault = "not JSON"
         else:
             if not isinstance(row, dict) or any(f not in row for f in fields):
                 fault = f"no object with {', '.join(fields) or 'fields'}"
@@ -98,13 +97,13 @@ def read_rows(
 
 
 def _lines(path: Path) -> Iterator[bytes]:
-    """YIELDS (bytes): Lines of a file, gzipped or not; `TORN` where an archive is."""
+    """YIELDS (bytes): Lines of a file, gzipped or not."""
     opener = gzip.open if path.suffix == ".gz" else open
     with opener(path, "rb") as lines:
         try:
             yield from lines
-        except (EOFError, zlib.error, gzip.BadGzipFile):
-            yield TORN.encode()
+        except (EOFError, zlib.error) as error:
+            raise InputError(f"{error} ({path})") from None
 
 
 def sha256_of(path: Path) -> str:
