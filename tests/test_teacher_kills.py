@@ -58,8 +58,10 @@ def kill_until_done(folder, n_passages, n_kills, rng):
         for point in points:
             before = server.answered.total()
             process = start(folder, server.url)
-            if len(server.answered) >= point:
-                time.sleep(rng.random())  # somewhere in its start
+            if len(server.answered) >= point:  # somewhere in its start
+                end = time.monotonic() + rng.random()
+                while time.monotonic() < end and server.answered.total() == before:
+                    time.sleep(0.001)
             while len(server.answered) < point and process.poll() is None:
                 time.sleep(0.001)
             time.sleep(rng.random() * 0.02)
