@@ -13,10 +13,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from training.cleaning import Cleaning, canonical, clean_answer, is_latin, read_merges
-from training.conversations import Mixing, Mixture, Sampling, TypeNames, ask
 from training.files import InputError, Journal, alone, read_rows, writing
 from training.labelled import parse_source
+from training.mixture import Mixing, Mixture
 from training.negatives import STRATEGIES, Negatives, Types, WordNet
+from training.questions import Sampling, TypeNames, ask
 from training.sets import Labelled, read_set
 from training.shelf import Shelf
 from training.statistics import describe, to_markdown
@@ -332,8 +333,12 @@ def write_answers(path, copies=1):
                 out.write(json.dumps({**line, "status": "ok"}) + "\n")
 
 
-def run(*arguments, **variables):
-    command = [sys.executable, "-m", *map(str, arguments)]
+def make(folder, out="out.jsonl", *more, **variables):
+    """Make conversations of the answers in a folder."""
+    arguments = ["--config=training/configs/distill.cfg"]
+    arguments += [f"--answers={folder / 'answers.jsonl'}", f"--out={folder / out}"]
+    arguments += [f"--dev={folder / 'dev.jsonl'}", *more]
+    command = [sys.executable, "-m", "training.conversations", *arguments]
     return subprocess.run(
         command,
         cwd=ROOT,
@@ -351,16 +356,8 @@ def test_conversations_script_runs_and_is_the_same_again(tmp_path, suffix, strat
     made = []
     for name, seed in (("a", "1"), ("b", "2")):
         out = tmp_path / f"{name}{suffix}"
-        done = run(
-            "training.conversations",
-            "--config=training/configs/distill.cfg",
-            f"--answers={tmp_path / 'answers.jsonl'}",
-            f"--out={out}",
-            f"--dev={tmp_path / 'dev.jsonl'}",
-            "--set",
-            f'conversations.sampling.strategy="{strategy}"',
-            PYTHONHASHSEED=seed,
-        )
+        setting = f'conversations.sampling.strategy="{strategy}"'
+        done = make(tmp_path, out.name, "--set", setting, PYTHONHASHSEED=seed)
         assert done.returncode == 0, done.stderr
         made.append(out.read_bytes())
     assert made[0] == made[1]
@@ -386,13 +383,7 @@ def test_conversations_script_runs_and_is_the_same_again(tmp_path, suffix, strat
 )
 def test_conversations_script_tells_what_is_wrong(tmp_path, content, problem):
     (tmp_path / "answers.jsonl").write_text(content)
-    done = run(
-        "training.conversations",
-        "--config=training/configs/distill.cfg",
-        f"--answers={tmp_path / 'answers.jsonl'}",
-        f"--out={tmp_path / 'out.jsonl'}",
-        f"--dev={tmp_path / 'dev.jsonl'}",
-    )
+    done = make(tmp_path)
     assert done.returncode == 1 and problem in done.stderr
     assert "Traceback" not in done.stderr
     assert not (tmp_path / "out.jsonl").exists()
@@ -603,27 +594,15 @@ def test_types_that_may_be_there_are_never_asked_in_vain():
 )
 def test_conversations_script_checks_settings_first(tmp_path, override, problem):
     (tmp_path / "answers.jsonl").write_text("never read")
-    done = run(
-        "training.conversations",
-        "--config=training/configs/distill.cfg",
-        f"--answers={tmp_path / 'answers.jsonl'}",
-        f"--out={tmp_path / 'out.jsonl'}",
-        f"--dev={tmp_path / 'dev.jsonl'}",
-        "--set",
-        "conversations.seed=1",
-        "--set",
-        override,
-    )
+    both = ("--set", "conversations.seed=1", "--set", override)
+    done = make(tmp_path, "out.jsonl", *both)
     assert done.returncode == 1 and problem in done.stderr, done.stderr
 
 
 def test_conversations_script_never_writes_over_what_it_reads(tmp_path):
     write_answers(tmp_path / "answers.jsonl")
     same = tmp_path / "answers.jsonl"
-    config = "--config=training/configs/distill.cfg"
-    done = run(
-        "training.conversations", config, "--answers", same, "--out", same, "--dev", "x"
-    )
+    done = make(tmp_path, same.name)
     assert done.returncode == 1 and "three different files" in done.stderr
     assert len(same.read_text().splitlines()) == len(PASSAGES)
 

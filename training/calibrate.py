@@ -11,7 +11,6 @@ have no part in it.
 """
 
 import argparse
-import json
 from pathlib import Path
 from typing import Dict, Iterator, List, NamedTuple, Sequence, Tuple
 
@@ -22,7 +21,7 @@ from spacy_uniner.students.calibration import Calibration, Scale, log_odds
 from spacy_uniner.students.checkpoint import find_checkpoint
 from spacy_uniner.students.local import LocalStudent
 
-from .files import run_script
+from .files import run_script, write_json
 from .scoring import f1, normalize
 from .turns import from_conversation, read_conversations
 
@@ -163,7 +162,7 @@ def main() -> None:
         "f1": curve,
         "questions": len(every),
     }
-    args.out.write_text(json.dumps(report, indent=1) + "\n", encoding="utf8")
+    write_json(args.out, report)
     print(
         f"empty_bound {best}: mean dev F1 {means[best]}, at the greedy 0.5 {means[0.5]}"
     )

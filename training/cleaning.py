@@ -18,7 +18,7 @@ from typing import Dict, List, Optional, Tuple
 from spacy_uniner.align import find_exact, find_folded, fold
 from spacy_uniner.prompt import MAX_TYPE_CHARS, is_printable_phrase
 
-from .files import InputError, read_rows
+from .files import SURROGATE, InputError, read_rows
 from .sets import Labelled
 from .tuples import read_tuples
 from .turns import in_order
@@ -119,7 +119,7 @@ def _read_entries(row: dict, counts: Counter) -> Tuple[list, str]:
 
 def is_text(text: object) -> bool:
     """RETURNS (bool): Whether something is a string that can be written to a file."""
-    return isinstance(text, str) and not any("\ud800" <= c <= "\udfff" for c in text)
+    return isinstance(text, str) and not SURROGATE.search(text)
 
 
 class _Passage:

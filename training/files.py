@@ -9,12 +9,16 @@ import gzip
 import hashlib
 import json
 import os
+import re
 import sys
 import zlib
 from collections import Counter
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Callable, Iterator, Optional, Sequence, TextIO
+
+# half a character: JSON can tell one, no file in UTF-8 can hold it
+SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 class InputError(ValueError):

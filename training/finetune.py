@@ -26,7 +26,7 @@ from transformers import LlamaConfig
 from spacy_uniner.errors import Errors
 from spacy_uniner.students.coding import Coder
 
-from .files import InputError, run_script
+from .files import InputError, run_script, write_json
 from .network import (
     Network,
     Sizes,
@@ -396,7 +396,7 @@ def train(run: Run, conversations: Path, dev: Path) -> None:
                 )
             if at_end:
                 progress.conversations = 0
-    (run.out / "counts.json").write_text(json.dumps(asdict(counts), indent=1) + "\n")
+    write_json(run.out / "counts.json", asdict(counts))
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ import argparse
 import json
 from collections import Counter
 from pathlib import Path
+from typing import Set, Tuple
 
 from .cleaning import Cleaning, clean_answer
 from .files import InputError, read_rows, run_script, writing
@@ -19,7 +20,7 @@ def main() -> None:
     )
     parser.add_argument("--out", type=Path, required=True, help="names, JSON lines")
     args = parser.parse_args()
-    names: Counter = Counter()
+    names: Set[Tuple[str, str]] = set()
     for row in read_rows(args.labelled, fields=["text", "entities"]):
         cleaned = clean_answer(row, Cleaning(), Counter())
         for kind, found in cleaned.mentions.items() if cleaned else ():

@@ -4,11 +4,10 @@ python -m training.package --checkpoint runs/mini/best --out spacy_uniner/mini
 """
 
 import argparse
-import json
 import shutil
 from pathlib import Path
 
-from .files import run_script, sha256_of
+from .files import run_script, sha256_of, write_json
 
 FILES = (
     "config.json",
@@ -32,8 +31,7 @@ def main() -> None:
     for name in (*FILES, "README.md"):
         shutil.copy(args.checkpoint / name, args.out / name)
     digests = {name: sha256_of(args.out / name) for name in FILES}
-    manifest = json.dumps(digests, indent=1) + "\n"
-    (args.out / "manifest.json").write_text(manifest, encoding="utf8")
+    write_json(args.out / "manifest.json", digests)
     print(f"{size / 2**20:.1f} MiB -> {args.out}")
 
 

@@ -22,13 +22,12 @@ from pathlib import Path
 from statistics import median
 from typing import Callable, Dict, Iterator, List, Tuple, Union
 
-from ..files import InputError, read_rows
+from ..files import SURROGATE, InputError, read_rows
 
 BLOCK = 1 << 16  # bytes read at a time, at least
 LONGEST = 1 << 20  # characters; longer documents come in pieces
 WRAPPED = 120  # characters; longer lines were not wrapped by an editor
 BLANK_LINE = re.compile(r"\n[^\S\n]*\n")
-SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 @dataclass(frozen=True)

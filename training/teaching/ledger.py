@@ -8,11 +8,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Callable, Dict, Iterable, Iterator, List, Optional, Set, Tuple
 
-from ..files import InputError, Journal, read_rows
+from ..files import SURROGATE, InputError, Journal, read_rows
 from ..tuples import read_tuples
 from .pricing import Price, bound_tokens, count_bytes, estimate_tokens
 from .prompts import Asking, Body, Question, longest_answer
-from .replies import SURROGATE, Reply
+from .replies import Reply
 
 
 def read_questions(

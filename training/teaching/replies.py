@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 from typing import Dict, Mapping, NoReturn, Optional
 
-from ..files import InputError
+from ..files import SURROGATE, InputError
 
 MAX_WAIT = 120.0  # seconds that a server may ask us to wait
 MAX_WORDS = 200  # characters of a server's words that are told
@@ -29,7 +29,6 @@ TOO_LONG = re.compile(
     r"context[ _](length|window|size)|maximum context|exceed_context|too (long|many tokens)"
 )
 FILTERED = re.compile(r"content[ _](filter|policy|management)|responsible ?ai")
-SURROGATE = re.compile("[\ud800-\udfff]")
 KEY = re.compile(r"sk-\S+")
 
 
