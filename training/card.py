@@ -10,11 +10,11 @@ Every figure comes from a JSON file that a script wrote; licences from the
 import argparse
 import json
 from pathlib import Path
-from typing import Dict, List
+from typing import Any, Dict, List
 
 from confection import Config
 
-from .files import run_script
+from .files import read_rows, run_script, writing
 
 CHATGPT = 47.5  # average over the seven zero-shot sets, UniversalNER paper, Table 3
 UNINER_7B = 53.4  # UniNER-7B-type, the same table
@@ -86,12 +86,9 @@ Probabilities are right on average over the dev sets; on other text and other ty
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--config", type=Path, required=True)
-    parser.add_argument(
-        "--continued", type=Path, required=True, help="config of the last run"
-    )
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument(
-        "--run", type=Path, required=True, help="folder of the training run"
+        "--run", type=Path, required=True, help="folder of training.finetune"
     )
     parser.add_argument(
         "--report", type=Path, required=True, help="of training.conversations"
@@ -105,66 +102,87 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     args = parser.parse_args()
     config = Config().from_disk(args.config)
-    results = json.loads(args.results.read_text(encoding="utf8"))
-    report = json.loads(args.report.read_text(encoding="utf8"))
-    calibration = json.loads(args.calibration.read_text(encoding="utf8"))
-    log = [
-        json.loads(line) for line in (args.run / "log.jsonl").read_text().splitlines()
-    ]
-    best = min(
-        (row for row in log if "dev" in row), key=lambda row: row["dev"]["answer"]
+    report = _json(args.report)
+    text = TEXT.format(
+        notes=config["card"]["notes"],
+        sources="\n".join(_source_rows(config, report, args.data)),
+        **_about_student(_json(args.run / "best" / "config.json")),
+        **_about_training(args.run),
+        **_about_scores(_json(args.results)),
+        **_about_calibration(_json(args.calibration)),
     )
-    model = config["model"]
-    finetune = Config().from_disk(args.continued)["finetune"]
-    model_config = json.loads((args.run / "best" / "config.json").read_text())
-    vocab = model_config["vocab_size"]
-    d, inner = model["hidden"], model["inner"]
-    per_layer = 4 * d * d + 3 * d * inner + 2 * d
+    with writing(args.out) as out:
+        out.write(text)
+    print(f"card -> {args.out}")
+
+
+def _json(path: Path) -> Dict[str, Any]:
+    return json.loads(path.read_text(encoding="utf8"))
+
+
+def _about_student(config: Dict[str, Any]) -> Dict[str, Any]:
+    d, layers = config["hidden_size"], config["num_hidden_layers"]
+    per_layer = 4 * d * d + 3 * d * config["intermediate_size"] + 2 * d
+    return {
+        "parameters": (config["vocab_size"] * d + layers * per_layer + d) / 1e6,
+        "layers": layers,
+        "hidden": d,
+        "heads": config["num_attention_heads"],
+        "vocab": config["vocab_size"],
+    }
+
+
+def _about_training(run: Path) -> Dict[str, Any]:
+    told = _json(run / "best" / "training.json")
+    rows = list(read_rows(run / "log.jsonl"))
+    last = [row for row in rows if "loss" in row][-1]
+    finetune = told["finetune"]
+    return {
+        "minutes": last["seconds"] / 60,
+        "steps": last["step"],
+        "tokens": last["tokens"] / 1e6,
+        "passage_weight": finetune["passage_weight"],
+        "answer_weight": finetune["answer_weight"],
+        "lm_share": finetune["language_share"],
+        "muon": finetune["matrix_rate"],
+        "adamw": finetune["rate"],
+        "dev": ", ".join(f"{k} {v}" for k, v in told["dev"].items()) + " nats",
+    }
+
+
+def _about_scores(results: Dict[str, Any]) -> Dict[str, Any]:
     scores = {**results["zero_shot"], **results["in_domain"]}
     by_certified = sorted(scores, key=lambda name: scores[name]["certified"])
     least, most = by_certified[0], by_certified[-1]
-    text = TEXT.format(
-        parameters=(vocab * d + model["layers"] * per_layer + d) / 1e6,
-        layers=model["layers"],
-        hidden=d,
-        heads=model["heads"],
-        vocab=vocab,
-        command=results["command"],
-        date=results["date"],
-        machine=results["machine"],
-        rows="\n".join(_score_rows(results)),
-        zero_shot=results["zero_shot_average"],
-        chatgpt=CHATGPT,
-        uniner=UNINER_7B,
-        least=scores[least]["certified"],
-        least_set=least,
-        most=scores[most]["certified"],
-        most_set=most,
-        rate=results["rate"]["passages_per_second"],
-        rate_types=results["rate"]["types"],
-        rate_words=results["rate"]["words_per_passage"],
-        load=results["rate"]["load_average"],
-        minutes=log[-1]["seconds"] / 60,
-        steps=log[-1]["step"],
-        tokens=log[-1]["tokens"] / 1e6,
-        passage_weight=finetune["passage_weight"],
-        answer_weight=finetune["answer_weight"],
-        lm_share=finetune["language_model_share"],
-        muon=finetune["matrix_rate"],
-        adamw=finetune["other_rate"],
-        dev=", ".join(f"{k} {v}" for k, v in best["dev"].items()) + " nats",
-        notes=config["card"]["notes"],
-        dial=calibration["empty_bound"],
-        mention_before=calibration["mention"]["error_before"],
-        mention_after=calibration["mention"]["error_after"],
-        empty_before=calibration["empty"]["error_before"],
-        empty_after=calibration["empty"]["error_after"],
-        n_mentions=calibration["mention"]["n"],
-        n_questions=calibration["questions"],
-        sources="\n".join(_source_rows(config, report, args.data)),
-    )
-    args.out.write_text(text, encoding="utf8")
-    print(f"card -> {args.out}")
+    return {
+        "command": results["command"],
+        "date": results["date"],
+        "machine": results["machine"],
+        "rows": "\n".join(_score_rows(results)),
+        "zero_shot": results["zero_shot_average"],
+        "chatgpt": CHATGPT,
+        "uniner": UNINER_7B,
+        "least": scores[least]["certified"],
+        "least_set": least,
+        "most": scores[most]["certified"],
+        "most_set": most,
+        "rate": results["rate"]["passages_per_second"],
+        "rate_types": results["rate"]["types"],
+        "rate_words": results["rate"]["words_per_passage"],
+        "load": results["rate"]["load_average"],
+    }
+
+
+def _about_calibration(calibration: Dict[str, Any]) -> Dict[str, Any]:
+    return {
+        "dial": calibration["empty_bound"],
+        "mention_before": calibration["mention"]["error_before"],
+        "mention_after": calibration["mention"]["error_after"],
+        "empty_before": calibration["empty"]["error_before"],
+        "empty_after": calibration["empty"]["error_after"],
+        "n_mentions": calibration["mention"]["n"],
+        "n_questions": calibration["questions"],
+    }
 
 
 def _score_rows(results: Dict) -> List[str]:
@@ -180,8 +198,8 @@ def _source_rows(config: Config, report: Dict, data: Path) -> List[str]:
     rows = []
     for name, spec in config["conversations"]["sources"].items():
         path = str(spec).split()[1]
-        licence = "see below"
-        if path != "answers":
+        licence = config["card"]["licences"].get(name, "")
+        if not licence:
             licence = json.loads((data / path / "META.json").read_text())["licence"]
             licence = "; ".join(licence) if isinstance(licence, list) else licence
         told = " ".join(str(licence).replace("|", "/").split())

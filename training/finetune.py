@@ -1,402 +1,465 @@
-"""Train a small student on conversations, in the `branches` layout.
+"""Train a student on conversations: any LLaMA, on one processor or on many GPUs.
 
-One file from top to bottom: settings, data, optimizers, loop, checkpoints. The
-schedule follows the clock, so that a run ends when it was told to. A run that
-is killed goes on from its last checkpoint.
+One file from top to bottom: settings, data, student, loop. What is in rows, students
+and states is in `tuning`. A run that is killed goes on from its last state as if
+nothing had been.
 
     python -m training.finetune --config training/configs/mini.cfg \\
         --conversations conversations.jsonl --dev dev.jsonl --tokenizer DIR --out DIR
+
+On several devices: `accelerate launch [--config_file FILE] -m training.finetune ...`
 """
 
 import argparse
 import json
-import os
-import shutil
+import signal
 import time
-from dataclasses import asdict, dataclass
+from collections import Counter
+from contextlib import nullcontext
+from dataclasses import asdict, dataclass, field
+from importlib.metadata import version
 from pathlib import Path
-from typing import Dict, List, Tuple
+from types import FrameType
+from typing import Any, Dict, Iterator, List, Optional, Tuple
 
+import numpy as np
 import torch
-from safetensors.torch import load_file, save_file
-from tokenizers import Tokenizer
-from torch import Tensor
-from transformers import LlamaConfig
+from accelerate import Accelerator
+from tqdm import tqdm
 
 from spacy_uniner.errors import Errors
+from spacy_uniner.students.checkpoint import Checkpoint, find_checkpoint, load_tokenizer
 from spacy_uniner.students.coding import Coder
 
-from .files import InputError, run_script, write_json
-from .network import (
-    Network,
-    Sizes,
-    as_tensors,
-    from_transformers,
-    init_weights,
-    to_transformers,
-)
-from .packing import Batch, Counts, Shape, stream_batches
+from .files import InputError, alone, run_script, sha256_of, write_json
 from .settings import add_settings, read_settings
+from .tuning.data import Conversations
+from .tuning.examples import Encoder
+from .tuning.optimizers import make_optimizers, rate_factor
+from .tuning.recipe import Recipe, WindowSettings
+from .tuning.rows import Rows
+from .tuning.states import RunFolder
+from .tuning.stream import Batch, Packer, Place, stream
+from .tuning.students import Trainee, make_trainee
+from .tuning.windows import Windows
 
-KINDS = ("start", "which", "copy")  # is there one? its first piece; go on or close
-
-
-@dataclass(frozen=True)
-class Settings:
-    """How to train.
-
-    minutes (float): Length of the run, resumed stretches included.
-    tokens_per_batch (int): Tokens of a step, padding included.
-    matrix_rate (float): Learning rate of Muon, for matrices.
-    other_rate (float): Learning rate of AdamW, for embeddings and norms.
-    matrix_decay (float): Weight decay of the matrices, per step and unit of rate.
-        Without it attention saturates, as Muon's steps do not shrink.
-    warmup (float): Share of the run over which rates rise.
-    decay (float): Share of the run, at its end, over which rates fall to zero.
-    passage_weight (float): Weight of the language-model loss on passages.
-    answer_weight (float): Weight of the loss over the whole vocabulary on answers,
-        without which what is legal is seldom the best of all.
-    language_model_share (float): Share of rows that have these two.
-    save_minutes (float): Between checkpoints.
-    compiled (bool): Run layers through `torch.compile`.
-    threads (int): Of torch.
-    seed (int): Of the weights.
-    template (str): Prompt template of the student.
-    init (str): Folder of a checkpoint of the same sizes and tokenizer to start from;
-        empty for chance.
-    skip (int): Conversations at the start of the file that are left out, for
-        instance because an earlier run saw them.
-    """
-
-    minutes: float = 90
-    tokens_per_batch: int = 12000
-    matrix_rate: float = 0.02
-    other_rate: float = 0.002
-    matrix_decay: float = 0.1
-    warmup: float = 0.02
-    decay: float = 0.5
-    passage_weight: float = 0.1
-    answer_weight: float = 0.3
-    language_model_share: float = 0.25
-    save_minutes: float = 4
-    compiled: bool = True
-    threads: int = 2
-    seed: int = 0
-    template: str = "mini"
-    init: str = ""
-    skip: int = 0
-
-
-def rate_factor(done: float, settings: Settings) -> float:
-    """RETURNS (float): What rates are multiplied by when `done` of the run, in
-    [0, 1], has passed: up, level, down to zero."""
-    rising = done / settings.warmup if settings.warmup else 1.0
-    return max(0.0, min(1.0, rising, (1 - done) / settings.decay))
-
-
-def make_optimizers(
-    weights: Dict[str, Tensor], settings: Settings
-) -> List[torch.optim.Optimizer]:
-    """Muon for the matrices inside the layers, AdamW for the rest."""
-    matrices = [w for name, w in weights.items() if w.ndim == 2 and name != "embed"]
-    others = [w for name, w in weights.items() if w.ndim == 1 or name == "embed"]
-    muon = torch.optim.Muon(
-        matrices,
-        lr=settings.matrix_rate,
-        weight_decay=settings.matrix_decay,
-        momentum=0.95,
-        adjust_lr_fn="original",
-    )
-    adamw = torch.optim.AdamW(
-        others, lr=settings.other_rate, betas=(0.9, 0.98), weight_decay=0.0, fused=True
-    )
-    for optimizer in (muon, adamw):
-        for group in optimizer.param_groups:
-            group["full_rate"] = group["lr"]
-    return [muon, adamw]
-
-
-def split_loss(choice: Tensor, batch: Batch) -> Dict[str, Tuple[float, int]]:
-    """Sum the loss of choices by kind.
-
-    choice (Tensor): Loss of each choice. Shape: (n_rows, Q)
-    batch (Batch): The batch.
-    RETURNS (Dict[str, Tuple[float, int]]): Kind -> sum in nats, number of choices.
-    """
-    chosen = torch.from_numpy(batch.chosen)
-    legal = torch.from_numpy(batch.legal)
-    start = legal[..., 0]
-    copy = legal[..., 3]
-    masks = {"start": start, "copy": copy, "which": (chosen >= 0) & ~start & ~copy}
-    return {
-        kind: (choice[mask].sum().item(), int(mask.sum()))
-        for kind, mask in masks.items()
-    }
-
-
-def mean_by_kind(parts: List[Dict[str, Tuple[float, int]]]) -> Dict[str, float]:
-    """RETURNS (Dict[str, float]): Mean loss of each kind over batches, in nats."""
-    out = {}
-    for kind in KINDS:
-        total = sum(p[kind][0] for p in parts)
-        out[kind] = round(total / max(1, sum(p[kind][1] for p in parts)), 4)
-    return out
+TERMS = ("start", "which", "copy", "passage", "answer")  # of the loss
+PACKAGES = ("torch", "transformers", "accelerate", "tokenizers")
 
 
 @dataclass
 class Progress:
-    """Where a run stands: saved with every checkpoint."""
+    """Where a run stands: saved with every state.
+
+    step (int): Steps done. seconds (float): Time they took.
+    tokens (int): Tokens read, padding included. best (float): Lowest loss on dev, in
+    nats per question. place (Place): Where the stream of data stands.
+    """
 
     step: int = 0
-    conversations: int = 0
-    tokens: int = 0
     seconds: float = 0.0
-    best_dev: float = float("inf")
+    tokens: int = 0
+    best: float = float("inf")
+    place: Place = field(default_factory=Place)
+
+    @classmethod
+    def read(cls, path: Path) -> "Progress":
+        """RETURNS (Progress): What a state tells."""
+        told = json.loads((path / "progress.json").read_text(encoding="utf8"))
+        place = told.pop("place")
+        waiting = [(n, part) for n, part in place.pop("waiting")]
+        return cls(**told, place=Place(waiting=waiting, **place))
 
 
 class Run:
-    """A training run and its folder."""
+    """A student, what moves it, and where it stands."""
 
     def __init__(
-        self, out: Path, settings: Settings, shape: Shape, sizes: Sizes, tokenizer: Path
+        self, recipe: Recipe, trainee: Trainee, accelerator: Accelerator
     ) -> None:
-        self.out, self.settings, self.shape, self.sizes = out, settings, shape, sizes
-        self.tokenizer = tokenizer
-        loaded = Tokenizer.from_file(str(tokenizer / "tokenizer.json"))
-        self.coder = Coder(loaded, settings.template, source=str(tokenizer))
-        self.progress = Progress(conversations=settings.skip)
-        if settings.init:
-            found = load_file(Path(settings.init) / "model.safetensors")
-            self.weights = from_transformers(found, sizes)
-        else:
-            generator = torch.Generator().manual_seed(settings.seed)
-            self.weights = init_weights(sizes, generator)
-        for weight in self.weights.values():
-            weight.requires_grad_()
-        self.optimizers = make_optimizers(self.weights, settings)
-        self.network = Network(sizes, compiled=settings.compiled)
-        s = self.coder.syntax
-        self.syntax = torch.tensor([s.empty, s.open, s.next, s.close])
+        """Set up.
 
-    def losses(self, batch: Batch) -> Tuple[Tensor, Tensor]:
-        """RETURNS (Tuple[Tensor, Tensor]): Loss of each choice, and of language."""
-        # the gradient of a frequent piece is a sum too long for bf16
-        half = {
-            name: weight if name == "embed" else weight.to(torch.bfloat16)
-            for name, weight in self.weights.items()
+        recipe (Recipe): The settings.
+        trainee (Trainee): The student.
+        accelerator (Accelerator): Of this process.
+        """
+        self.recipe, self.trainee, self.accelerator = recipe, trainee, accelerator
+        self.tuning = recipe.finetune
+        self.progress = Progress()
+        self.end: Optional[int] = None  # conversations read in all, if that is known
+        trained = {
+            n: w for n, w in trainee.module.named_parameters() if w.requires_grad
         }
-        return self.network.losses(
-            half, as_tensors(batch, self.shape.window), self.syntax
+        optimizers = make_optimizers(
+            trained,
+            optimizer=self.tuning.optimizer,
+            rate=self.tuning.rate,
+            matrix_rate=self.tuning.matrix_rate,
+            weight_decay=self.tuning.weight_decay,
+        )
+        if recipe.lora:
+            accelerator.register_save_state_pre_hook(self._only_trained)
+        self.module, *self.optimizers = accelerator.prepare(trainee.module, *optimizers)
+        self.loss_weights = np.array(
+            [*[self.tuning.legal_weight] * 3, self.tuning.passage_weight]
+            + [self.tuning.answer_weight]
         )
 
-    def step(self, batch: Batch) -> Tuple[Tensor, Tensor]:
-        """Learn from one batch.
+    def _only_trained(self, models: List, states: List[Dict], folder: str) -> None:
+        """Leave out of a state what stands in the checkpoint that it began with."""
+        for model, state in zip(models, states):
+            trained = {n for n, w in model.named_parameters() if w.requires_grad}
+            for name in [name for name in state if name not in trained]:
+                del state[name]
 
-        RAISES (FloatingPointError): U082, if the loss is not finite.
+    def share(self, batches: List[Batch]) -> List[Batch]:
+        """RETURNS (List[Batch]): This process's share of a step; of equal length for
+        all, as they wait for each other."""
+        n = self.accelerator.num_processes
+        filled = batches + [batches[0].blank()] * (-len(batches) % n)
+        return filled[self.accelerator.process_index :: n]
+
+    def factors(self, batches: List[Batch]) -> np.ndarray:
+        """RETURNS (np.ndarray): What sums of losses are multiplied by, so that a step
+        is the weighted mean over all places of all processes. Shape: (5,)"""
+        counts = np.sum([batch.counts for batch in batches], 0)
+        counts[:3] = counts[:3].sum()  # one mean over all choices
+        return self.loss_weights / np.maximum(counts, 1)
+
+    def step(self, batches: List[Batch]) -> Dict[str, float]:
+        """Learn from one step, up to the weights.
+
+        batches (List[Batch]): Of all processes.
+        RETURNS (Dict[str, float]): The loss, its terms, which are means in nats, and
+            "rate": what rates were multiplied by.
+        RAISES (FloatingPointError): U082, if the loss is not finite; nothing is learned.
         """
-        choice, language = self.losses(batch)
-        loss = choice.sum() / max(1, int((batch.chosen >= 0).sum()))
-        loss = loss + self.settings.passage_weight * language[0]
-        loss = loss + self.settings.answer_weight * language[1]
-        if not torch.isfinite(loss):
-            message = Errors.U082.format(
-                loss=loss.item(),
-                step=self.progress.step,
-                checkpoint=self.out / "state.pt",
-            )
-            raise FloatingPointError(message)
-        loss.backward()
-        done = min(1.0, self.progress.seconds / (60 * self.settings.minutes))
+        device = self.accelerator.device
+        factors = torch.tensor(
+            self.factors(batches), dtype=torch.float32, device=device
+        )
+        mine = self.share(batches)
+        total = torch.zeros(len(TERMS), device=device)
+        for i, batch in enumerate(mine):
+            is_last = i == len(mine) - 1
+            wait = self.accelerator.no_sync(self.module)
+            with nullcontext() if is_last else wait:
+                sums = self.module(self.trainee.as_tensors(batch, device))
+                # gradients are averaged over processes
+                loss = (sums * factors).sum() * self.accelerator.num_processes
+                self.accelerator.backward(loss)
+            total += sums.detach()
+        total = self.accelerator.reduce(total, "sum")
+        whole = (total * factors).sum().item()
+        if not np.isfinite(whole):
+            raise FloatingPointError(whole)
+        if self.tuning.clip:
+            self.accelerator.clip_grad_norm_(self.module.parameters(), self.tuning.clip)
+        factor = rate_factor(
+            self.done,
+            warmup=self.tuning.warmup,
+            decay=self.tuning.decay,
+            schedule=self.tuning.schedule,
+        )
         for optimizer in self.optimizers:
             for group in optimizer.param_groups:
-                group["lr"] = group["full_rate"] * rate_factor(done, self.settings)
+                group["lr"] = group["full_rate"] * factor
             optimizer.step()
             optimizer.zero_grad()
-        return choice.detach(), language.detach()
+        counts = np.maximum(np.sum([batch.counts for batch in batches], 0), 1)
+        means = total.cpu().numpy() / counts
+        told = {term: float(mean) for term, mean in zip(TERMS, means) if mean}
+        return {"loss": whole, **told, "rate": factor}
 
     @torch.no_grad()
     def evaluate(self, batches: List[Batch]) -> Dict[str, float]:
-        """RETURNS (Dict[str, float]): Mean loss by kind, and `answer`: nats per question."""
-        parts = [split_loss(self.losses(batch)[0], batch) for batch in batches]
-        means = mean_by_kind(parts)
-        total = sum(p[kind][0] for p in parts for kind in KINDS)
-        return {**means, "answer": round(total / sum(p["start"][1] for p in parts), 4)}
+        """Measure the loss on held-out conversations.
 
-    def save(self) -> None:
-        """Save everything that resuming needs, whole or not at all."""
-        state = {
-            "weights": {name: w.detach() for name, w in self.weights.items()},
-            "optimizers": [o.state_dict() for o in self.optimizers],
-            "progress": asdict(self.progress),
-            "settings": asdict(self.settings),
-            "sizes": self.sizes._asdict(),
-        }
-        torch.save(state, self.out / "state.tmp")
-        os.replace(self.out / "state.tmp", self.out / "state.pt")
-
-    def resume(self) -> None:
-        """Go on from the last checkpoint, if there is one.
-
-        RAISES (ValueError): U083, if the model's sizes differ.
+        batches (List[Batch]): All of them.
+        RETURNS (Dict[str, float]): Means in nats, of terms; and "question": of whole
+            answers, among legal tokens if the run learns these.
         """
-        if not (self.out / "state.pt").exists():
-            return
-        state = torch.load(self.out / "state.pt", weights_only=True)
-        found, expected = state["sizes"], self.sizes._asdict()
-        if found != expected:
-            raise ValueError(
-                Errors.U083.format(
-                    path=self.out, what="model", found=found, expected=expected
-                )
-            )
-        with torch.no_grad():
-            for name, weight in self.weights.items():
-                weight.copy_(state["weights"][name])
-        for optimizer, saved in zip(self.optimizers, state["optimizers"]):
-            optimizer.load_state_dict(saved)
-        self.progress = Progress(**state["progress"])
+        device = self.accelerator.device
+        self.module.eval()
+        total = torch.zeros(len(TERMS), device=device)
+        for batch in self.share(batches):
+            total += self.module(self.trainee.as_tensors(batch, device))
+        self.module.train()
+        sums = self.accelerator.reduce(total, "sum").cpu().numpy()
+        counts = np.maximum(np.sum([batch.counts for batch in batches], 0), 1)
+        whole = sums[:3].sum() if self.tuning.legal_weight else sums[4]
+        means = {t: round(float(m), 4) for t, m in zip(TERMS, sums / counts) if m}
+        questions = sum(batch.n_questions for batch in batches)
+        return {**means, "question": round(float(whole) / questions, 5)}
 
-    def export(self, folder: Path) -> None:
-        """Write a checkpoint that transformers and the component load.
+    def agree(self, value: float) -> float:
+        """RETURNS (float): The mean of a value over processes: the same for all."""
+        if self.accelerator.num_processes == 1:
+            return value
+        told = torch.tensor(value, device=self.accelerator.device)
+        return self.accelerator.reduce(told, "mean").item()
 
-        folder (Path): Where to; weights are written last and renamed.
+    @property
+    def is_over(self) -> bool:
+        """RETURNS (bool): Whether steps or minutes are used up; epochs end by themselves."""
+        return self.done >= 1 and not self.tuning.epochs
+
+    @property
+    def done(self) -> float:
+        """RETURNS (float): Share of the run that has passed, in [0, 1]."""
+        if self.tuning.steps:
+            return min(1.0, self.progress.step / self.tuning.steps)
+        if self.tuning.minutes:
+            return min(1.0, self.progress.seconds / (60 * self.tuning.minutes))
+        return min(1.0, self.progress.place.next / self.end) if self.end else 0.0
+
+
+class Stop:
+    """Whether somebody asked the run to end: Ctrl-C, or a scheduler's SIGTERM."""
+
+    def __init__(self) -> None:
+        self.asked = 0
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, self._ask)
+
+    def _ask(self, number: int, frame: Optional[FrameType]) -> None:
+        if self.asked:  # asked twice: at once
+            raise KeyboardInterrupt
+        self.asked = number
+
+
+class Log:
+    """What a run tells: a log, a bar on a terminal, and trackers."""
+
+    def __init__(self, run: Run, folder: RunFolder) -> None:
+        self.run = run
+        is_main = run.accelerator.is_main_process
+        self.out = folder.log.open("a", encoding="utf8") if is_main else None
+        hidden = None if is_main else True  # None: shown on a terminal only
+        self.bar = tqdm(total=100, unit="%", desc="training", disable=hidden)
+
+    def write(self, row: Dict[str, Any]) -> None:
+        """Write a row about the last step.
+
+        row (Dict[str, Any]): Names and values.
         """
-        folder.mkdir(parents=True, exist_ok=True)
-        s = self.sizes
-        syntax = self.coder.syntax
-        config = LlamaConfig(
-            vocab_size=s.vocab,
-            hidden_size=s.hidden,
-            intermediate_size=s.inner,
-            num_hidden_layers=s.layers,
-            num_attention_heads=s.heads,
-            num_key_value_heads=s.heads,
-            max_position_embeddings=2048,
-            rms_norm_eps=s.eps,
-            rope_parameters={"rope_type": "default", "rope_theta": s.theta},
-            tie_word_embeddings=True,
-            bos_token_id=self.coder.tokenizer.token_to_id("<s>"),
-            eos_token_id=syntax.end,
-            pad_token_id=syntax.end,
-            dtype="bfloat16",
-            architectures=["LlamaForCausalLM"],
-            template=self.settings.template,
-            max_passage_tokens=max(self.shape.passage) - 2,
+        progress = self.run.progress
+        if self.out is not None:
+            self.out.write(json.dumps({"step": progress.step, **row}) + "\n")
+            self.out.flush()
+        self.run.accelerator.log(row, step=progress.step)
+        self.bar.set_postfix(best=f"{progress.best:.4f}")
+        self.bar.update(round(100 * self.run.done, 1) - self.bar.n)
+
+    def close(self) -> None:
+        """Close the log, and the bar."""
+        self.bar.close()
+        if self.out is not None:
+            self.out.close()
+
+
+def train(
+    run: Run, folder: RunFolder, steps: Iterator[Tuple[Place, List]], dev: List[Batch]
+) -> bool:
+    """Train until the run is over, or somebody asks it to stop.
+
+    run (Run): The run.
+    folder (RunFolder): Where it keeps its states and its log.
+    steps (Iterator[Tuple[Place, List]]): Where the stream of data stands after a step,
+        and its batches.
+    dev (List[Batch]): Held-out conversations.
+    RETURNS (bool): Whether it is over.
+    RAISES (InputError): If a loss is not finite: nothing of that step is learned.
+    """
+    stop, log, progress = Stop(), Log(run, folder), run.progress
+    begun = time.perf_counter() - progress.seconds
+    saved, asked = progress.seconds, False
+    while not run.is_over and not asked:
+        place, batches = next(steps, (progress.place, []))
+        if not batches:
+            break
+        try:
+            losses = run.step(batches)
+        except FloatingPointError as error:
+            told = {"loss": error, "step": progress.step + 1}
+            message = Errors.U082.format(**told, checkpoint=folder.latest())
+            raise InputError(message) from None
+        progress.step += 1
+        progress.place = place
+        progress.tokens += sum(batch.n_tokens for batch in batches)
+        progress.seconds = run.agree(time.perf_counter() - begun)
+        asked = run.agree(float(stop.asked)) > 0
+        log.write(
+            {
+                **{name: round(value, 6) for name, value in losses.items()},
+                "seconds": round(progress.seconds, 2),
+                "tokens": progress.tokens,
+                "conversations": place.next,
+            }
         )
-        config.save_pretrained(folder)
-        for name in ("tokenizer.json", "tokenizer_config.json"):
-            shutil.copy(self.tokenizer / name, folder / name)
-        tensors = to_transformers(self.weights, s)
-        save_file(tensors, folder / "model.tmp", metadata={"format": "pt"})
-        os.replace(folder / "model.tmp", folder / "model.safetensors")
+        if progress.seconds - saved > 60 * run.tuning.save_minutes:
+            saved = progress.seconds
+            save(run, folder, log, dev)
+    save(run, folder, log, dev)
+    log.close()
+    return not asked
+
+
+def save(run: Run, folder: RunFolder, log: Log, dev: List[Batch]) -> None:
+    """Measure, save the state, and keep the student if it is the best so far.
+
+    run (Run): The run.
+    folder (RunFolder): Where it keeps its states.
+    log (Log): Where the loss on dev is told.
+    dev (List[Batch]): Held-out conversations.
+    RAISES (InputError): If the loss is not finite; the last good state stays.
+    """
+    progress, accelerator = run.progress, run.accelerator
+    found = run.evaluate(dev)
+    if not np.isfinite(found["question"]):
+        told = {"loss": found["question"], "step": progress.step}
+        raise InputError(Errors.U082.format(**told, checkpoint=folder.latest()))
+    is_best = found["question"] < progress.best
+    progress.best = min(progress.best, found["question"])
+    folder.save(accelerator, asdict(progress))
+    log.write({"dev": found})
+    if is_best:
+        state = accelerator.get_state_dict(run.module)
+        if accelerator.is_main_process:
+            weights = run.trainee.named(state)
+            so_far = {"step": progress.step, "dev": found}
+            folder.keep(run.trainee, weights, {**folder.identity, **so_far})
+    accelerator.wait_for_everyone()
+
+
+def make_packer(recipe: Recipe, counts: Counter, *, for_dev: bool = False) -> Packer:
+    """RETURNS (Packer): Packs as the recipe says; for dev, without language losses."""
+    share = 0.0 if for_dev else recipe.finetune.language_share
+    packing = recipe.packing
+    if isinstance(packing, WindowSettings):
+        return Windows(
+            packing.shape,
+            tokens_per_batch=packing.tokens_per_batch,
+            batches_per_step=packing.batches_per_step,
+            language_share=share,
+            counts=counts,
+        )
+    return Rows(
+        length=packing.length,
+        layout=packing.layout,
+        rows_per_batch=packing.rows_per_batch,
+        conversations_per_step=packing.conversations_per_step,
+        language_share=share,
+        counts=counts,
+    )
+
+
+def read_dev(path: Path, coder: Coder, recipe: Recipe) -> List[Batch]:
+    """Read held-out conversations.
+
+    path (Path): Conversations.
+    coder (Coder): Tokenizer and template.
+    recipe (Recipe): The settings.
+    RETURNS (List[Batch]): All of them, batch by batch.
+    RAISES (InputError): If there is no question in them that can be learned.
+    """
+    counts: Counter = Counter()
+    held_out = Conversations([path], seed=0)
+    encode = Encoder(coder, counts, choices=recipe.has_choices)
+    packer = make_packer(recipe, counts, for_dev=True)
+    steps = stream(held_out, encode, packer, end=len(held_out))
+    batches = [batch for _, step in steps for batch in step]
+    if not sum(batch.n_questions for batch in batches):
+        raise InputError(f"No question in {path} can be learned: {dict(counts)}.")
+    return batches
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     add_settings(parser)
-    parser.add_argument("--conversations", type=Path, required=True)
-    parser.add_argument("--dev", type=Path, required=True)
-    parser.add_argument("--tokenizer", type=Path, required=True)
-    parser.add_argument("--out", type=Path, required=True)
-    args = parser.parse_args()
-    config = read_settings(args.config, args.set)
-    settings = Settings(**config["finetune"])
-    shape = Shape(**{**config["shape"], "passage": tuple(config["shape"]["passage"])})
-    args.out.mkdir(parents=True, exist_ok=True)
-    torch.set_num_threads(settings.threads)
-    torch._dynamo.config.recompile_limit = 64  # one compilation per shape
-    vocab = Tokenizer.from_file(str(args.tokenizer / "tokenizer.json")).get_vocab_size()
-    sizes = Sizes(vocab=vocab, **config["model"])
-    run = Run(args.out, settings, shape, sizes, args.tokenizer)
-    run.resume()
-    train(run, args.conversations, args.dev)
-    if not (args.out / "best" / "model.safetensors").exists():
-        raise InputError(f"No checkpoint came of it: see the losses in {args.out}.")
-
-
-def train(run: Run, conversations: Path, dev: Path) -> None:
-    """Train until the time is over.
-
-    run (Run): The run.
-    conversations (Path): What to train on, in order; read again when it ends.
-    dev (Path): Held-out conversations; their loss is logged, and the checkpoint
-        with the lowest is exported.
-    """
-    settings, progress = run.settings, run.progress
-    stream = {
-        "tokens_per_batch": settings.tokens_per_batch,
-        "language_model_share": settings.language_model_share,
-    }
-    dev_counts = Counts()
-    dev_stream = stream_batches(
-        dev,
-        run.coder,
-        run.shape,
-        tokens_per_batch=4096,
-        language_model_share=0,
-        counts=dev_counts,
-        rest=True,
+    parser.add_argument(
+        "--conversations",
+        type=Path,
+        nargs="+",
+        required=True,
+        help="files that are read one after another: conversations, or passages",
     )
-    dev_batches = [batch for _, batch in dev_stream]
-    if not dev_batches:
-        raise InputError(f"None of the conversations in {dev} can be trained on.")
-    counts = Counts()
-    parts: List[Dict[str, Tuple[float, int]]] = []
-    languages: List[List[float]] = []
-    saved = logged = progress.seconds
-    with (run.out / "log.jsonl").open("a", encoding="utf8") as log:
-        while progress.seconds < 60 * settings.minutes:
-            batches = stream_batches(
-                conversations,
-                run.coder,
-                run.shape,
-                counts=counts,
-                skip=progress.conversations,
-                **stream,
-            )
-            at_end = True
-            clock = time.perf_counter()
-            for number, batch in batches:
-                choice, language = run.step(batch)
-                parts.append(split_loss(choice, batch))
-                languages.append(language.tolist())
-                now = time.perf_counter()
-                progress.seconds += now - clock
-                clock = now
-                progress.step += 1
-                progress.conversations = number
-                progress.tokens += batch.passage.size + batch.branches.size
-                over = progress.seconds >= 60 * settings.minutes
-                if progress.seconds - logged > 60 or over:
-                    logged = progress.seconds
-                    row = {
-                        **asdict(progress),
-                        **mean_by_kind(parts),
-                        "language": [
-                            round(sum(x) / len(x), 4) for x in zip(*languages)
-                        ],
-                    }
-                    parts, languages = [], []
-                    if progress.seconds - saved > 60 * settings.save_minutes or over:
-                        saved = progress.seconds
-                        row["dev"] = run.evaluate(dev_batches)
-                        if row["dev"]["answer"] <= progress.best_dev:
-                            progress.best_dev = row["dev"]["answer"]
-                            run.export(run.out / "best")
-                        run.save()
-                    log.write(json.dumps(row) + "\n")
-                    log.flush()
-                if over:
-                    at_end = False
-                    break
-            if at_end and not progress.conversations:
-                raise InputError(
-                    f"{conversations} fills no batch of {settings.tokens_per_batch} "
-                    "tokens. Lower finetune.tokens_per_batch, or make more."
-                )
-            if at_end:
-                progress.conversations = 0
-    write_json(run.out / "counts.json", asdict(counts))
+    parser.add_argument(
+        "--dev", type=Path, required=True, help="held-out conversations"
+    )
+    parser.add_argument(
+        "--tokenizer", type=Path, help="folder; that of finetune.init if not given"
+    )
+    parser.add_argument("--out", type=Path, required=True, help="folder of the run")
+    args = parser.parse_args()
+    recipe = Recipe.of(read_settings(args.config, args.set))
+    tuning = recipe.finetune
+    if args.tokenizer is None and not tuning.init:
+        raise InputError("--tokenizer is missing: a student from scratch has none.")
+    # a row of windows casts its weights itself
+    is_fused = isinstance(recipe.packing, WindowSettings)
+    mixed = "bf16" if tuning.precision == "bf16" and not is_fused else "no"
+    accelerator = Accelerator(
+        mixed_precision=mixed,
+        log_with=list(tuning.trackers) or None,
+        project_dir=args.out,
+    )
+    if accelerator.device.type == "cpu":
+        torch.set_num_threads(tuning.threads)
+    torch._dynamo.config.recompile_limit = 64  # one compilation per shape
+    lock = alone(args.out / "run") if accelerator.is_main_process else nullcontext()
+    with lock:
+        if not finetune(args, recipe, accelerator):
+            raise KeyboardInterrupt
+
+
+def finetune(
+    args: argparse.Namespace, recipe: Recipe, accelerator: Accelerator
+) -> bool:
+    """Run, from the files to the best checkpoint.
+
+    args (argparse.Namespace): Paths.
+    recipe (Recipe): The settings.
+    accelerator (Accelerator): Of this process.
+    RETURNS (bool): Whether the run is over; if not, somebody asked it to stop.
+    """
+    tuning, folder = recipe.finetune, RunFolder(args.out)
+    tokenizer = args.tokenizer or find_checkpoint(tuning.init, hub=True).path
+    loaded = load_tokenizer(Checkpoint(tokenizer, str(tokenizer), {}))
+    coder = Coder(loaded, tuning.template, source=str(tokenizer))
+    conversations = Conversations(args.conversations, seed=tuning.seed)
+    dev = read_dev(args.dev, coder, recipe)
+    folder.begin(
+        {
+            **asdict(recipe),
+            "conversations": conversations.sums,
+            "dev": {args.dev.name: sha256_of(args.dev)},
+            "versions": {package: version(package) for package in PACKAGES},
+        },
+        tokenizer=tokenizer,
+        is_main=accelerator.is_main_process,
+    )
+    run = Run(recipe, make_trainee(recipe, coder), accelerator)
+    if tuning.epochs:
+        run.end = round(tuning.epochs * len(conversations))
+    state = folder.latest()
+    if state is not None:
+        accelerator.load_state(str(state), strict=recipe.lora is None)
+        run.progress = Progress.read(state)
+        folder.cut_log(run.progress.step)
+    counts: Counter = Counter()
+    encode = Encoder(
+        coder, counts, choices=recipe.has_choices, all_turns=tuning.all_turns
+    )
+    packer = make_packer(recipe, counts)
+    place = run.progress.place
+    steps = stream(conversations, encode, packer, place=place, end=run.end)
+    accelerator.init_trackers("uniner", config={"config": str(args.config)})
+    is_over = train(run, folder, steps, dev)
+    accelerator.end_training()
+    if accelerator.is_main_process:
+        write_json(args.out / "counts.json", dict(counts))
+    return is_over
 
 
 if __name__ == "__main__":

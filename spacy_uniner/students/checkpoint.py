@@ -159,9 +159,12 @@ def verify(checkpoint: Checkpoint) -> None:
 def tell_licence(checkpoint: Checkpoint) -> None:
     """Warn of a licence that may not allow every use.
 
-    checkpoint (Checkpoint): The checkpoint.
+    checkpoint (Checkpoint): The checkpoint. One that `training.finetune` made and
+        that has no card yet says nothing: who trained it knows.
     """
     licence = checkpoint.licence
+    if licence is None and (checkpoint.path / "training.json").exists():
+        return
     if licence is None or licence.lower() not in PERMISSIVE:
         told = licence or "none stated"
         warnings.warn(

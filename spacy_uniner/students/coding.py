@@ -4,12 +4,21 @@ One copy for every student and for training. A marker of the template becomes
 one special ID, and text can never produce one, whatever stands in it.
 """
 
+import json
 import re
 from typing import TYPE_CHECKING, Dict, List, Optional, Sequence, Tuple
 
 from ..errors import Errors
 from ..prompt import Piece, get_template, render_prefix, render_question
-from .copying import SYNTAX_PIECES, Guide, ListSyntax, PieceGuide, escape, is_blank
+from .copying import (
+    SYNTAX_PIECES,
+    Guide,
+    ListSyntax,
+    PieceGuide,
+    answer_pieces,
+    escape,
+    is_blank,
+)
 from .spelling import ByteGuide, Spelling
 
 if TYPE_CHECKING:
@@ -159,6 +168,30 @@ class Coder:
             ids += part.ids
             offsets += [(start + i, start + j) for i, j in part.offsets]
         return ids, offsets, escaped
+
+    def answer_ids(self, mentions: Sequence[str], guide: Optional[Guide]) -> List[int]:
+        """Spell an answer as it is to be written.
+
+        mentions (Sequence[str]): Verbatim stretches of the passage, in order.
+        guide (Optional[Guide]): What `guide` says about the passage.
+        RETURNS (List[int]): Token IDs with the end; empty if the tokenizer keeps the
+            list syntax in single pieces, and a mention stands at no piece borders.
+        """
+        if isinstance(guide, PieceGuide):
+            spelled = [tuple(self.mention(m, guide)) for m in mentions]
+            known = list(dict.fromkeys(spelled))
+            return list(answer_pieces(known, guide.syntax)) if all(spelled) else []
+        text = json.dumps(list(mentions), ensure_ascii=False)
+        tokens = self.spelling.tokens if self.spelling else {}
+        # sentencepiece puts a blank before everything that it spells
+        if self._blank and not tokens.get(self.text(text)[0], b"").startswith(b" "):
+            text = " " + text
+        return [*self.text(text), self.end]
+
+    def tail(self, text: str, n_chars: int) -> int:
+        """RETURNS (int): How many tokens of a text reach into its last characters."""
+        found = self.tokenizer.encode(text, add_special_tokens=False)
+        return sum(end > len(text) - n_chars for _, end in found.offsets)
 
     def answer(self, ids: Sequence[int]) -> str:
         """RETURNS (str): The text of an answer, its end left out."""

@@ -1,8 +1,8 @@
-"""A LLaMA forward for training on branches, with the weights of a transformers model.
+"""A LLaMA for training on windows of branches, with the weights of a transformers model.
 
 The same function as `LlamaForCausalLM` under a block mask, several times faster
 on a processor: fused projections, no dense mask, no logits that no loss needs.
-`tests/test_training.py` holds the two against each other.
+`tests/test_tuning.py` holds the two against each other.
 """
 
 import math
@@ -10,7 +10,10 @@ from typing import Dict, List, NamedTuple, Tuple
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
+
+from .examples import COPY, START, WHICH
+from .windows import Batch
 
 NEGATIVE = -1e4  # in place of minus infinity, safe in bf16
 
@@ -182,54 +185,86 @@ def layer(
     return x + F.linear(F.silu(gate) * up, down)
 
 
-class Network:
-    """Forward and losses over batches of branches."""
+class FusedLlama(nn.Module):
+    """A LLaMA with tied embeddings and a head for each key, that learns from windows."""
 
-    def __init__(self, sizes: Sizes, *, compiled: bool) -> None:
-        """Set up a forward.
+    syntax: Tensor
 
+    def __init__(
+        self,
+        weights: Dict[str, Tensor],
+        sizes: Sizes,
+        *,
+        syntax: List[int],
+        compiled: bool,
+        dtype: torch.dtype = torch.bfloat16,
+        rank: int = 0,
+        scale: float = 1.0,
+    ) -> None:
+        """Set up.
+
+        weights (Dict[str, Tensor]): Fused weights, fp32.
         sizes (Sizes): The numbers of the model.
+        syntax (List[int]): Token IDs of the list syntax, in column order.
         compiled (bool): Whether layers run through `torch.compile`, which needs
             a C++ compiler and pays for runs of more than some minutes.
+        dtype (torch.dtype): Of matrix products.
+        rank (int): Of adapters, which are then all that is trained; 0 for none.
+        scale (float): What the product of two adapters is multiplied by.
         """
-        self.sizes = sizes
-        self.fast_layer = torch.compile(layer, dynamic=False) if compiled else layer
+        super().__init__()
+        self.sizes, self.dtype, self.compiled = sizes, dtype, compiled
+        self.scale = scale
+        # dots are not allowed in the names of parameters
+        self.weights = nn.ParameterDict(
+            {name.replace(".", ":"): nn.Parameter(w) for name, w in weights.items()}
+        )
+        if rank:
+            self.requires_grad_(False)
+            for name, weight in list(self.weights.items()):
+                if weight.ndim == 2 and name != "embed":
+                    out, size = weight.shape
+                    down = torch.randn(rank, size) / math.sqrt(size)
+                    self.weights[f"{name}:down_to"] = nn.Parameter(down)
+                    self.weights[f"{name}:up_from"] = nn.Parameter(
+                        torch.zeros(out, rank)
+                    )
+        self.register_buffer("syntax", torch.tensor(syntax), persistent=False)
 
     def hidden(self, weights: Dict[str, Tensor], batch: Dict[str, Tensor]) -> Tensor:
         """Run the model.
 
         weights (Dict[str, Tensor]): Fused weights, all in the type of matrix products
             but the embeddings, which may be fp32.
-        batch (Dict[str, Tensor]): A `packing.Batch` as tensors.
+        batch (Dict[str, Tensor]): A `windows.Batch` as tensors.
         RETURNS (Tensor): Last hidden states. Shape: (n_rows, P + Q, hidden)
         """
-        dtype = weights["norm"].dtype
-        p = batch["passage"].shape[1]
+        dtype, device = weights["norm"].dtype, batch["passage"].device
+        n, p = batch["passage"].shape
         ids = torch.cat((batch["passage"], batch["branches"]), 1)
-        positions = torch.cat(
-            (
-                torch.arange(p).expand(len(ids), p),
-                batch["lengths"][:, None] + batch["place"],
-            ),
-            1,
-        )
+        own = torch.arange(p, device=device)
+        after = batch["lengths"][:, None] + batch["place"].flatten(1)
+        positions = torch.cat((own.expand(n, p), after), 1)
         half = self.sizes.hidden // self.sizes.heads // 2
-        steps = self.sizes.theta ** (-torch.arange(half) / half)
+        steps = self.sizes.theta ** (-torch.arange(half, device=device) / half)
         angles = (positions[:, None, :, None] * steps).float()
         rotary = angles.cos().to(dtype), angles.sin().to(dtype)
-        causal = torch.full((p, p), NEGATIVE, dtype=dtype).triu(1)
-        beyond = torch.arange(p)[None] >= batch["lengths"][:, None]
+        causal = torch.full((p, p), NEGATIVE, dtype=dtype, device=device).triu(1)
+        beyond = own[None] >= batch["lengths"][:, None]
         padding = beyond[:, None, None].to(dtype) * NEGATIVE
-        block = batch["block"][:, None].to(dtype) * NEGATIVE
+        owner, place = batch["owner"], batch["place"]
+        same = owner[..., :, None] == owner[..., None, :]
+        earlier = place[..., None, :] <= place[..., :, None]
+        block = (~(same & earlier))[:, None].to(dtype) * NEGATIVE
         x = F.embedding(ids, weights["embed"]).float()
         # what is not trained on comes in other shapes, each of which would be compiled
-        run_layer = self.fast_layer if torch.is_grad_enabled() else layer
+        compiled = self.compiled and torch.is_grad_enabled()
+        run_layer = _compiled_layer if compiled else layer
         for i in range(self.sizes.layers):
             names = ("norm_in", "qkv", "out", "norm_mid", "gate_up", "down")
-            mine = [weights[f"{i}.{name}"] for name in names]
             x = run_layer(
                 x,
-                mine,
+                [weights[f"{i}.{name}"] for name in names],
                 rotary,
                 (causal, padding, block),
                 self.sizes.heads,
@@ -237,55 +272,63 @@ class Network:
             )
         return rms_norm(x, weights["norm"], self.sizes.eps)
 
-    def losses(
-        self, weights: Dict[str, Tensor], batch: Dict[str, Tensor], syntax: Tensor
-    ) -> Tuple[Tensor, Tensor]:
-        """Take both losses of a batch.
+    def forward(self, batch: Dict[str, Tensor]) -> Tensor:
+        """Take the losses of a batch.
 
-        weights (Dict[str, Tensor]): Fused weights.
-        batch (Dict[str, Tensor]): A `packing.Batch` as tensors.
-        syntax (Tensor): Token IDs of the list syntax, in column order. Shape: (4,)
-        RETURNS (Tuple[Tensor, Tensor]): Loss of each choice among legal pieces, in
-            nats, 0 where nothing is chosen, shape: (n_rows, Q); and the mean
-            language-model losses over the whole vocabulary of the rows that have
-            one, of passages and of answers. Shape: (2,)
+        batch (Dict[str, Tensor]): A `windows.Batch` as tensors.
+        RETURNS (Tensor): Sums over places, in nats: start, which and copy among legal
+            pieces; passage and answer over the whole vocabulary. Shape: (5,)
         """
+        # the gradient of a frequent piece is a sum too long for bf16
+        weights = {
+            name: weight if name == "embed" else weight.to(self.dtype)
+            for name, weight in merged(
+                dict(self.named_parameters()), self.scale
+            ).items()
+        }
         x = self.hidden(weights, batch)
         p = batch["passage"].shape[1]
-        embed = weights["embed"].to(x.dtype)
-        columns = torch.cat((syntax.expand(len(x), -1), batch["options"]), 1)
+        columns = torch.cat((self.syntax.expand(len(x), -1), batch["options"]), 1)
         keys = F.embedding(columns, weights["embed"]).to(x.dtype)
         scores = (x[:, p:] @ keys.transpose(1, 2)).float()
         logp = scores.masked_fill(~batch["legal"], NEGATIVE).log_softmax(-1)
-        chosen = batch["chosen"]
-        right = logp.gather(-1, chosen.clamp(min=0)[..., None])[..., 0]
-        choice = torch.where(chosen >= 0, -right, 0.0)
-
-        language = []
+        chosen = batch["chosen"].clamp(min=0)[..., None]
+        lost = -logp.gather(-1, chosen)[..., 0]
+        sums = [lost[batch["kind"] == kind].sum() for kind in (START, WHICH, COPY)]
+        embed = weights["embed"].to(x.dtype)
         for hidden, following in (
             (x[:, :p], batch["next_passage"]),
             (x[:, p:], batch["next_branch"]),
         ):
             known = following >= 0
             logits = F.linear(hidden[known], embed).float()
-            total = F.cross_entropy(logits, following[known], reduction="sum")
-            language.append(total / known.sum().clamp(min=1))
-        return choice, torch.stack(language)
+            sums.append(F.cross_entropy(logits, following[known], reduction="sum"))
+        return torch.stack(sums)
 
 
-def as_tensors(batch: NamedTuple, window: int) -> Dict[str, Tensor]:
-    """Give a packed batch to torch, with the mask inside each window.
+_compiled_layer = torch.compile(layer, dynamic=False)
 
-    batch (packing.Batch): The batch.
-    window (int): Length of a window, in pieces.
-    RETURNS (Dict[str, Tensor]): Its arrays, and `block`: what a token of a window
-        must not see there. Shape: (n_rows, n_windows, W, W)
+
+def merged(state: Dict[str, Tensor], scale: float) -> Dict[str, Tensor]:
+    """Add adapters, if there are any, to the weights that they stand beside.
+
+    state (Dict[str, Tensor]): The parameters of a `FusedLlama`.
+    scale (float): What the product of two adapters is multiplied by.
+    RETURNS (Dict[str, Tensor]): Fused weights by their names.
     """
-    out = {name: torch.from_numpy(array) for name, array in batch._asdict().items()}
-    n, q = out["branches"].shape
-    owner = out["owner"].view(n, q // window, window)
-    place = out["place"].view(n, q // window, window)
-    same = owner[..., :, None] == owner[..., None, :]
-    earlier = place[..., None, :] <= place[..., :, None]
-    out["block"] = ~(same & earlier)
+    plain = {n.removeprefix("weights.").replace(":", "."): w for n, w in state.items()}
+    out = {}
+    for name, weight in plain.items():
+        if name.endswith((".down_to", ".up_from")):
+            continue
+        if f"{name}.up_from" in plain:
+            added = plain[f"{name}.up_from"] @ plain[f"{name}.down_to"]
+            weight = weight + scale * added
+        out[name] = weight
     return out
+
+
+def as_tensors(batch: Batch, device: torch.device) -> Dict[str, Tensor]:
+    """RETURNS (Dict[str, Tensor]): A batch, for a student on a device."""
+    arrays = batch._asdict().items()
+    return {name: torch.from_numpy(array).to(device) for name, array in arrays}
