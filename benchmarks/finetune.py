@@ -19,6 +19,7 @@ from typing import Any, Dict, List, Tuple
 
 import torch
 from accelerate import Accelerator
+from accelerate.state import AcceleratorState
 
 from spacy_uniner.students.checkpoint import find_checkpoint, load_tokenizer
 from spacy_uniner.students.coding import Coder
@@ -116,6 +117,7 @@ class Peer:
                 packer.put(number, example)
                 if step := packer.take():
                     steps.append(step)
+        AcceleratorState._reset_state(True)  # one process, several precisions
         mixed = "no" if "[windows]" in config else "bf16"
         self.run = Run(
             recipe, make_trainee(recipe, coder), Accelerator(mixed_precision=mixed)

@@ -723,3 +723,57 @@ def test_runs_survive_twenty_kills(files, tmp_path):
     subprocess.run(go, check=True, cwd=ROOT)
     expected = losses(tmp_path / "whole")
     assert losses(tmp_path / "killed") == pytest.approx(expected, abs=1e-4)
+
+
+def test_fsdp2_shards_layer_by_layer_and_costs_the_same(coder, tmp_path):
+    """As far as a processor allows: the file is read by accelerate, its policy finds the
+    layers of our student, and a student sharded so gives the same losses."""
+    from accelerate.commands.config.config_args import load_config_from_file
+    from accelerate.utils import FullyShardedDataParallelPlugin
+    from accelerate.utils.fsdp_utils import fsdp2_prepare_auto_wrap_policy
+    from torch import distributed
+    from torch.distributed.fsdp import FSDPModule, fully_shard
+
+    path = ROOT / "training" / "configs" / "fsdp2.yaml"
+    told = load_config_from_file(str(path)).fsdp_config
+    plugin = FullyShardedDataParallelPlugin(
+        fsdp_version=told["fsdp_version"],
+        auto_wrap_policy=told["fsdp_auto_wrap_policy"].lower(),
+        transformer_cls_names_to_wrap=[told["fsdp_transformer_layer_cls_to_wrap"]],
+        reshard_after_forward=told["fsdp_reshard_after_forward"],
+    )
+    student = pretrained.PretrainedLlama(random_llama(coder))
+    options = {"length": 400, "layout": "branches", "language": True}
+    found = rows.segments(examples(coder)[0], **options, counts=Counter())
+    batch = rows_of(found)
+    expected = student(batch)
+    store = f"file://{tmp_path / 'store'}"
+    distributed.init_process_group("gloo", init_method=store, rank=0, world_size=1)
+    try:
+        plugin.set_auto_wrap_policy(student)
+        is_wrapped = fsdp2_prepare_auto_wrap_policy(plugin, student)
+        mesh = distributed.init_device_mesh("cpu", (1,))
+        for module in [m for m in student.modules() if is_wrapped(m)]:
+            fully_shard(module, mesh=mesh)
+        fully_shard(student, mesh=mesh)
+        assert sum(isinstance(m, FSDPModule) for m in student.modules()) == 3
+        sums = student(batch)
+        sums.sum().backward()
+        torch.testing.assert_close(sums, expected)
+    finally:
+        distributed.destroy_process_group()
+
+
+@pytest.mark.parametrize("layout", rows.LAYOUTS)
+def test_flex_attention_sees_what_the_dense_mask_shows(coder, layout):
+    from torch.nn.attention.flex_attention import create_mask
+
+    options = {"length": 300, "layout": layout, "language": False, "counts": Counter()}
+    found = [s for e in examples(coder)[:5] for s in rows.segments(e, **options)]
+    batch = rows_of(found, 300)
+    dense = pretrained.attention_mask(batch, "sdpa")
+    block = pretrained.attention_mask(batch, "flex_attention")
+    n, length = batch["tokens"].shape
+    seen = create_mask(block.mask_mod, n, None, length, length, device="cpu")
+    assert torch.equal(seen, dense)
+    assert dense.diagonal(dim1=-2, dim2=-1).all()

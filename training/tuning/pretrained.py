@@ -38,7 +38,9 @@ class PretrainedLlama(nn.Module):
         x = self.model.get_decoder()(
             input_ids=batch["tokens"],
             position_ids=batch["position"],
-            attention_mask=_mask(batch, self.model.config._attn_implementation),
+            attention_mask=attention_mask(
+                batch, self.model.config._attn_implementation
+            ),
             use_cache=False,
         ).last_hidden_state.flatten(0, 1)
         head = self.model.get_output_embeddings()
@@ -80,7 +82,7 @@ def merged(state: Dict[str, Tensor], scale: float) -> Dict[str, Tensor]:
     return out
 
 
-def _mask(batch: Dict[str, Tensor], attention: str) -> Any:
+def attention_mask(batch: Dict[str, Tensor], attention: str) -> Any:
     """Say which tokens see which.
 
     batch (Dict[str, Tensor]): A `rows.Batch` as tensors.
