@@ -404,7 +404,7 @@ def main() -> None:
         log_with=list(tuning.trackers) or None,
         project_dir=args.out,
     )
-    if accelerator.device.type == "cpu":
+    if accelerator.device.type == "cpu" and tuning.threads:
         torch.set_num_threads(tuning.threads)
     torch._dynamo.config.recompile_limit = 64  # one compilation per shape
     lock = alone(args.out / "run") if accelerator.is_main_process else nullcontext()

@@ -50,7 +50,7 @@ class Finetune:
     checkpointing (bool): Whether activations are computed twice to save memory.
     compiled (bool): Run layers of windows through `torch.compile`.
     save_minutes (float): Between checkpoints, which also measure the loss on dev.
-    threads (int): Of torch, on a processor.
+    threads (int): Of torch, on a processor; 0 for what torch chooses.
     seed (int): Of weights and of orders.
     trackers (Tuple[str, ...]): Trackers that accelerate knows, such as "tensorboard".
     """
@@ -77,7 +77,7 @@ class Finetune:
     checkpointing: bool = False
     compiled: bool = False
     save_minutes: float = 10
-    threads: int = 2
+    threads: int = 0
     seed: int = 0
     trackers: Tuple[str, ...] = ()
 
