@@ -87,6 +87,7 @@ class Errors(metaclass=ErrorsWithCodes):
     U045 = "The tokenizer does not keep the list syntax {pieces} in single pieces, which training on legal pieces needs. Train one with `training.vocabulary`."
     U046 = "The calibration {path!r} can't be read: {problem}. Delete it, or make it again with `training.calibrate`."
     U047 = 'The weights of {path!r} ({gib:.1f} GiB) do not fit on the GPUs of this machine together. Set `device = "cpu"`, or use a smaller checkpoint.'
+    U048 = "`dataset` is a name of 1 to {limit} characters without line breaks or control characters, got {dataset!r}."
     # ---- visual
     U050 = "A colour must be written as #RGB, #RRGGBB or #RRGGBBAA, got {colour!r} for label {label!r}."
     # ---- command line

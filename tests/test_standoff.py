@@ -3,12 +3,14 @@
 import hashlib
 import json
 import sys
+from pathlib import Path
 
 import pytest
 
 from training import standoff
 from training.files import InputError
 
+ROOT = Path(__file__).parent.parent
 TEXT = "Ada Byron met Ada in London."
 ROW = {
     "id": hashlib.sha256(TEXT.encode()).hexdigest()[:16],
@@ -44,3 +46,15 @@ def test_standoff_says_what_does_not_fit(tmp_path, monkeypatch, capsys):
     standoff.main()
     assert "'joined': 1, 'no such passage': 1" in capsys.readouterr().out
     assert json.loads((tmp_path / "o.jsonl").read_text())["text"] == TEXT
+
+
+def test_standoff_asset_is_in_form():
+    lines = (ROOT / "assets" / "read_open.jsonl").read_text(encoding="utf8")
+    rows = [json.loads(line) for line in lines.splitlines()]
+    assert len({row["id"] for row in rows}) == len(rows) > 9000
+    for row in rows:
+        assert len(row["id"]) == 16 and row["mentions"]
+        present = {kind for mention in row["mentions"] for kind in mention[2:]}
+        assert not present & set(row["absent"])
+        for start, end, *kinds in row["mentions"]:
+            assert 0 <= start < end and kinds and all(kinds)

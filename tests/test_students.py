@@ -246,6 +246,7 @@ def test_student_that_does_not_end_is_cut_and_told():
         ({"max_passage_tokens": 0}, "U039"),
         ({"max_passage_tokens": 4000}, "U042"),
         ({"empty_bound": 1.5}, "U044"),
+        ({"dataset": "a\nb"}, "U048"),
     ],
 )
 def test_student_refuses_bad_settings_before_loading(settings, code):

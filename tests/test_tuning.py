@@ -189,6 +189,14 @@ def test_examples_of_the_official_template_spell_answers_as_decoding_does(coder)
         Encoder(coder, Counter(), choices=False, all_turns=True)
 
 
+def test_examples_name_the_dataset_as_inference_does(coder):
+    row = to_conversation("1", "Ada left.", [("person", ["Ada"])], dataset="wnut17")
+    example = Encoder(coder, Counter(), choices=True)(row)
+    student = LocalStudent(find_checkpoint("mini"), dataset="wnut17")
+    assert example.prefix == student.coder.prefix("Ada left.", student.dataset)
+    assert example.prefix != coder.prefix("Ada left.")
+
+
 # ---- windows
 
 

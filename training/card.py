@@ -135,7 +135,7 @@ def _about_student(config: Dict[str, Any]) -> Dict[str, Any]:
 def _about_training(run: Path) -> Dict[str, Any]:
     told = _json(run / "best" / "training.json")
     rows = list(read_rows(run / "log.jsonl"))
-    last = [row for row in rows if "loss" in row][-1]
+    last = [row for row in rows if "seconds" in row][-1]
     finetune = told["finetune"]
     return {
         "minutes": last["seconds"] / 60,

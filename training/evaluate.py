@@ -21,7 +21,7 @@ from tqdm import tqdm
 
 from spacy_uniner.students.local import LocalStudent, make_local_student
 
-from .files import run_script, write_json
+from .files import InputError, read_rows, run_script, write_json
 from .scoring import f1, normalize
 from .sets import Labelled, read_set, set_types
 
@@ -34,13 +34,13 @@ RATE_TYPES = ["person", "organization", "location", "product", "event"]
 
 
 def score_set(
-    student: LocalStudent, passages: List[Labelled], types: List[str], name: str
+    student: LocalStudent, passages: List[Labelled], types: Dict[str, str], name: str
 ) -> Dict[str, float]:
     """Ask every type of every passage and count.
 
     student (LocalStudent): The student.
     passages (List[Labelled]): The test passages.
-    types (List[str]): The types asked.
+    types (Dict[str, str]): The types asked, and in what words.
     name (str): For the progress bar.
     RETURNS (Dict[str, float]): Precision, recall and F1 in percent, and counts.
     """
@@ -50,7 +50,7 @@ def score_set(
     step = max(1, 512 // max(1, len(types)))
     for at in tqdm(range(0, len(passages), step), desc=name, disable=None):
         batch = passages[at : at + step]
-        rows = student([(row.text, types) for row in batch])
+        rows = student([(row.text, list(types.values())) for row in batch])
         for passage, answers in zip(batch, rows):
             for entity_type, answer in zip(types, answers):
                 gold = _as_set(passage.mentions.get(entity_type, []))
@@ -126,7 +126,17 @@ def main() -> None:
     parser.add_argument(
         "--limit", type=int, default=0, help="passages per set; 0 for all"
     )
+    parser.add_argument("--names", type=Path, help="wordings of types, JSON lines")
+    parser.add_argument(
+        "--definitions", action="store_true", help="ask by those of --names"
+    )
+    parser.add_argument(
+        "--name-dataset", action="store_true", help="name the set in the prompt"
+    )
     args = parser.parse_args()
+    wordings = {row["type"]: row for row in read_rows(args.names)} if args.names else {}
+    if args.definitions and not wordings:
+        raise InputError("--definitions needs --names.")
     student = make_local_student(model=args.model, dtype=args.dtype)
     results: Dict[str, object] = {
         **describe_run("training.evaluate"),
@@ -141,7 +151,13 @@ def main() -> None:
             passages = list(read_set(folder, args.split, spaced=True))
             passages = passages[: args.limit or None]
             types = [t for t in set_types(folder) if t not in DROPPED]
-            scores[name] = score_set(student, passages, types, name)
+            asked = {t: t for t in types}
+            if args.definitions:
+                asked = {
+                    t: wordings.get(t, {"definition": t})["definition"] for t in types
+                }
+            student.dataset = name if args.name_dataset else None
+            scores[name] = score_set(student, passages, asked, name)
             print(
                 f"{name:24} F1 {scores[name]['f1']:6.2f}  P {scores[name]['precision']:6.2f}  R {scores[name]['recall']:6.2f}"
             )

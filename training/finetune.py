@@ -11,21 +11,17 @@ On several devices: `accelerate launch [--config_file FILE] -m training.finetune
 """
 
 import argparse
-import json
-import signal
 import time
 from collections import Counter
 from contextlib import nullcontext
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
-from types import FrameType
-from typing import Any, Dict, Iterator, List, Optional, Tuple
+from typing import Dict, Iterator, List, Optional, Tuple
 
 import numpy as np
 import torch
 from accelerate import Accelerator
-from tqdm import tqdm
 
 from spacy_uniner.errors import Errors
 from spacy_uniner.students.checkpoint import Checkpoint, find_checkpoint, load_tokenizer
@@ -36,6 +32,7 @@ from .settings import add_settings, read_settings
 from .tuning.data import Conversations
 from .tuning.examples import Encoder
 from .tuning.optimizers import make_optimizers, rate_factor
+from .tuning.progress import Log, Progress, Stop
 from .tuning.recipe import Recipe, WindowSettings
 from .tuning.rows import Rows
 from .tuning.states import RunFolder
@@ -45,30 +42,6 @@ from .tuning.windows import Windows
 
 TERMS = ("start", "which", "copy", "passage", "answer")  # of the loss
 PACKAGES = ("torch", "transformers", "accelerate", "tokenizers")
-
-
-@dataclass
-class Progress:
-    """Where a run stands: saved with every state.
-
-    step (int): Steps done. seconds (float): Time they took.
-    tokens (int): Tokens read, padding included. best (float): Lowest loss on dev, in
-    nats per question. place (Place): Where the stream of data stands.
-    """
-
-    step: int = 0
-    seconds: float = 0.0
-    tokens: int = 0
-    best: float = float("inf")
-    place: Place = field(default_factory=Place)
-
-    @classmethod
-    def read(cls, path: Path) -> "Progress":
-        """RETURNS (Progress): What a state tells."""
-        told = json.loads((path / "progress.json").read_text(encoding="utf8"))
-        place = told.pop("place")
-        waiting = [(n, part) for n, part in place.pop("waiting")]
-        return cls(**told, place=Place(waiting=waiting, **place))
 
 
 class Run:
@@ -214,50 +187,6 @@ class Run:
         return min(1.0, self.progress.place.next / self.end) if self.end else 0.0
 
 
-class Stop:
-    """Whether somebody asked the run to end: Ctrl-C, or a scheduler's SIGTERM."""
-
-    def __init__(self) -> None:
-        self.asked = 0
-        for number in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(number, self._ask)
-
-    def _ask(self, number: int, frame: Optional[FrameType]) -> None:
-        if self.asked:  # asked twice: at once
-            raise KeyboardInterrupt
-        self.asked = number
-
-
-class Log:
-    """What a run tells: a log, a bar on a terminal, and trackers."""
-
-    def __init__(self, run: Run, folder: RunFolder) -> None:
-        self.run = run
-        is_main = run.accelerator.is_main_process
-        self.out = folder.log.open("a", encoding="utf8") if is_main else None
-        hidden = None if is_main else True  # None: shown on a terminal only
-        self.bar = tqdm(total=100, unit="%", desc="training", disable=hidden)
-
-    def write(self, row: Dict[str, Any]) -> None:
-        """Write a row about the last step.
-
-        row (Dict[str, Any]): Names and values.
-        """
-        progress = self.run.progress
-        if self.out is not None:
-            self.out.write(json.dumps({"step": progress.step, **row}) + "\n")
-            self.out.flush()
-        self.run.accelerator.log(row, step=progress.step)
-        self.bar.set_postfix(best=f"{progress.best:.4f}")
-        self.bar.update(round(100 * self.run.done, 1) - self.bar.n)
-
-    def close(self) -> None:
-        """Close the log, and the bar."""
-        self.bar.close()
-        if self.out is not None:
-            self.out.close()
-
-
 def train(
     run: Run, folder: RunFolder, steps: Iterator[Tuple[Place, List]], dev: List[Batch]
 ) -> bool:
@@ -271,7 +200,8 @@ def train(
     RETURNS (bool): Whether it is over.
     RAISES (InputError): If a loss is not finite: nothing of that step is learned.
     """
-    stop, log, progress = Stop(), Log(run, folder), run.progress
+    stop, log = Stop(), Log(folder.log, run.accelerator)
+    progress = run.progress
     begun = time.perf_counter() - progress.seconds
     saved, asked = progress.seconds, False
     while not run.is_over and not asked:
@@ -295,7 +225,9 @@ def train(
                 "seconds": round(progress.seconds, 2),
                 "tokens": progress.tokens,
                 "conversations": place.next,
-            }
+            },
+            progress,
+            run.done,
         )
         if progress.seconds - saved > 60 * run.tuning.save_minutes:
             saved = progress.seconds
@@ -322,7 +254,7 @@ def save(run: Run, folder: RunFolder, log: Log, dev: List[Batch]) -> None:
     is_best = found["question"] < progress.best
     progress.best = min(progress.best, found["question"])
     folder.save(accelerator, asdict(progress))
-    log.write({"dev": found})
+    log.write({"dev": found}, progress, run.done)
     if is_best:
         state = accelerator.get_state_dict(run.module)
         if accelerator.is_main_process:

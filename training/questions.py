@@ -33,8 +33,8 @@ class Sampling:
     dataset (float): Share of passages of sets that name the set.
     """
 
-    # the last two are for other trainers: `training.finetune` reads past the name, and
-    # leaves out answers that are no list of mentions
+    # answers to all types at once are for other trainers: `training.finetune` leaves out
+    # what is no list of mentions
 
     max_present: int = 8
     max_absent: int = 5

@@ -16,7 +16,7 @@ from spacy_uniner.prompt import HEARD, QUESTION, TEXT, dataset_field
 from .files import InputError, read_rows
 
 ASKED = re.compile(re.escape(QUESTION).replace(re.escape("{type}"), "(.+)"), re.DOTALL)
-OPENING = re.compile(f"({dataset_field('.*?')})?{TEXT}", re.DOTALL)
+OPENING = re.compile(f"({dataset_field('(.*?)')})?{TEXT}", re.DOTALL)
 Question = Tuple[str, List[str]]
 
 
@@ -50,7 +50,7 @@ def to_conversation(
 
 
 def from_conversation(row: dict) -> Tuple[str, List[Question]]:
-    """Read a conversation back. A field that names the dataset is left out.
+    """Read a conversation back. What dataset it names is told by `dataset_of`.
 
     row (dict): The conversation.
     RETURNS (Tuple[str, List[Question]]): The passage, and (type, answer) in order.
@@ -82,6 +82,12 @@ def from_conversation(row: dict) -> Tuple[str, List[Question]]:
             )
         questions.append((found[1], answer))
     return turns[0][begins.end() :], questions
+
+
+def dataset_of(row: dict) -> Optional[str]:
+    """RETURNS (Optional[str]): The dataset that a conversation names, if it names one."""
+    begins = OPENING.match(row["conversations"][0]["value"])
+    return begins[2] if begins else None
 
 
 def read_conversations(path: Path) -> Iterator[dict]:

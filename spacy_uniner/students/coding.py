@@ -85,9 +85,10 @@ class Coder:
             )
         return ids
 
-    def prefix(self, passage: str) -> List[int]:
+    def prefix(self, passage: str, dataset: Optional[str] = None) -> List[int]:
         """RETURNS (List[int]): Token IDs of what all types of a passage share."""
-        return self.pieces(render_prefix(passage, template=self.template))
+        pieces = render_prefix(passage, dataset=dataset, template=self.template)
+        return self.pieces(pieces)
 
     def question(self, entity_type: str) -> List[int]:
         """RETURNS (List[int]): Token IDs of the question for a type."""

@@ -16,7 +16,7 @@ from spacy import registry
 
 from ..answers import read_answer
 from ..errors import Errors, Warnings
-from ..prompt import get_template
+from ..prompt import get_template, is_printable_phrase
 from ..types import Answer, Mention, Question
 from .branch import Decoding, Row, Written
 from .calibration import Calibration
@@ -35,6 +35,7 @@ from .llama import Llama
 from .tree import write_tree
 
 PROMPT_TOKENS = 128  # tokens kept for template and type
+MAX_DATASET_CHARS = 100
 MAX_QUESTION_TOKENS = 512  # tokens of questions that share one reading of a passage
 
 
@@ -51,6 +52,7 @@ def make_local_student(
     max_new_tokens: int = 256,
     empty_bound: Optional[float] = None,
     constrained: bool = True,
+    dataset: Optional[str] = None,
 ) -> "LocalStudent":
     """Create a student that runs in this process. Weights load on the first
     question; with `hub`, a name that was not downloaded before is downloaded now.
@@ -72,8 +74,10 @@ def make_local_student(
     constrained (bool): Whether an answer may hold nothing but JSON syntax and
         stretches of the passage. If not, it is what plain greedy decoding gives,
         and `empty_bound` has no say.
+    dataset (Optional[str]): Name for the dataset field of the prompt, for students that
+        were trained with names of datasets, such as UniNER-7B-type-sup.
     RETURNS (LocalStudent): The student.
-    RAISES (ValueError): U001, U030, U031, U034, U039, U042, U044, U046, if a setting is not
+    RAISES (ValueError): U001, U030, U031, U034, U039, U042, U044, U046, U048, if a setting is not
         allowed.
     """
     return LocalStudent(
@@ -86,6 +90,7 @@ def make_local_student(
         max_new_tokens=max_new_tokens,
         empty_bound=empty_bound,
         constrained=constrained,
+        dataset=dataset,
     )
 
 
@@ -104,6 +109,7 @@ class LocalStudent:
         max_new_tokens: int = 256,
         empty_bound: Optional[float] = None,
         constrained: bool = True,
+        dataset: Optional[str] = None,
         calibration: Optional[Calibration] = None,
     ) -> None:
         """Check the settings. For settings and errors see `make_local_student`.
@@ -150,6 +156,11 @@ class LocalStudent:
             raise ValueError(Errors.U044.format(found=empty_bound))
         self.empty_bound = empty_bound
         self.constrained = constrained
+        if dataset is not None and not is_printable_phrase(dataset, MAX_DATASET_CHARS):
+            raise ValueError(
+                Errors.U048.format(limit=MAX_DATASET_CHARS, dataset=dataset)
+            )
+        self.dataset = dataset
         self._forget()
 
     def _forget(self) -> None:
@@ -205,7 +216,8 @@ class LocalStudent:
             rows: List[Row] = []
             owners: List[int] = []
             for owner, (passage, types) in enumerate(questions):
-                prefix, guide = self.coder.prefix(passage), self.coder.guide(passage)
+                prefix = self.coder.prefix(passage, self.dataset)
+                guide = self.coder.guide(passage)
                 for part in _split([self.coder.question(t) for t in types]):
                     rows.append(Row(prefix, part, guide))
                     owners.append(owner)

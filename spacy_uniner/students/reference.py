@@ -52,7 +52,8 @@ class ReferenceStudent:
         import torch
 
         coder, model = self.local.coder, self.local.model
-        prompt = coder.prefix(passage) + coder.question(entity_type)
+        prefix = coder.prefix(passage, self.local.dataset)
+        prompt = prefix + coder.question(entity_type)
         ids = torch.tensor([prompt], device=model.device)
         with torch.inference_mode():
             out = model.generate(

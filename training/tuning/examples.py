@@ -15,7 +15,7 @@ from spacy_uniner.students.coding import Coder
 from spacy_uniner.students.copying import Guide
 
 from ..files import InputError
-from ..turns import from_conversation
+from ..turns import dataset_of, from_conversation
 
 NOTHING, START, WHICH, COPY = range(4)  # what is chosen at a place
 KINDS = ("start", "which", "copy")  # is there one? its first piece; go on or close
@@ -102,8 +102,9 @@ class Encoder:
         """
         if "conversations" in row:
             passage, questions = from_conversation(row)
+            dataset = dataset_of(row)
         else:
-            passage, questions = row["text"], []
+            passage, questions, dataset = row["text"], [], None
         self.counts["passages"] += 1
         guide = self.coder.guide(passage)
         branches = []
@@ -114,7 +115,7 @@ class Encoder:
                 branches.append(branch)
         if questions and not branches:
             return None
-        prefix = self.coder.prefix(passage)
+        prefix = self.coder.prefix(passage, dataset)
         heard = self._heard(passage) if self.all_turns else 0
         return Example(prefix, heard, guide, branches)
 
