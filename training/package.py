@@ -1,6 +1,6 @@
 """Replace the shipped student: copy a checkpoint and write its manifest.
 
-python -m training.package --checkpoint runs/mini/best --out spacy_uniner/mini
+python -m training.package --checkpoint runs/mini/student/best --out spacy_uniner/mini
 """
 
 import argparse
@@ -15,6 +15,7 @@ FILES = (
     "model.safetensors",
     "tokenizer.json",
     "tokenizer_config.json",
+    "training.json",
 )
 LIMIT = 64 * 2**20  # bytes, of the whole folder
 
