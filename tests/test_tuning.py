@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 import torch
 from accelerate.state import AcceleratorState
+from test_spelling import byte_level, sentencepiece
 
 from spacy_uniner.students.checkpoint import SHIPPED, find_checkpoint, load_tokenizer
 from spacy_uniner.students.coding import Coder
@@ -21,6 +22,7 @@ from spacy_uniner.students.local import LocalStudent
 from training import finetune
 from training.files import InputError
 from training.settings import read_settings
+from training.tuning import examples as examples_module
 from training.tuning import fused, pretrained, rows, windows
 from training.tuning.data import Conversations
 from training.tuning.examples import Encoder
@@ -187,6 +189,20 @@ def test_examples_of_the_official_template_spell_answers_as_decoding_does(coder)
     assert official.answer(example.branches[0].answer).strip() == '["Ada"]'
     with pytest.raises(InputError, match="says nothing before"):
         Encoder(coder, Counter(), choices=False, all_turns=True)
+
+
+@pytest.mark.parametrize("make", [byte_level, sentencepiece])
+def test_examples_of_other_vocabularies_are_guided_byte_by_byte(make):
+    """The loss over legal tokens works for any LLaMA, as decoding does."""
+    encode = Encoder(Coder(make(), "uniner"), Counter(), choices=True)
+    found = [example for example in map(encode, conversations()) if example]
+    branches = [branch for example in found for branch in example.branches]
+    assert len(branches) > 0.9 * sum(
+        len(from_conversation(c)[1]) for c in conversations()
+    )
+    for branch in branches:
+        assert encode.coder.answer(branch.answer).strip().startswith("[")
+        assert branch.choices[0].kind == examples_module.START
 
 
 def test_examples_name_the_dataset_as_inference_does(coder):
@@ -605,6 +621,19 @@ def test_adapters_are_merged_as_peft_does(coder):
         torch.testing.assert_close(plain(ids).logits, model(ids).logits)
 
 
+def test_runs_in_the_form_of_the_paper(run, tmp_path):
+    """Conversations, all turns of the assistant, the whole vocabulary, epochs."""
+    config = IN_ROWS.replace('"mini"', '"uniner"').replace("branches", "conversation")
+    config = config.replace(
+        "legal_weight = 1.0\nanswer_weight = 0.3", "all_turns = true"
+    )
+    config = config.replace("steps = 4", "epochs = 2").replace("step = 6", "step = 16")
+    assert len(run(config)) == 8  # 120 conversations, 16 a step, the last one smaller
+    found = find_checkpoint(str(tmp_path / "run" / "best"))
+    assert found.template == "uniner"
+    assert LocalStudent(found)([("Ada left.", ["person"])])
+
+
 def test_runs_are_not_mixed_up(run, files, tmp_path):
     run(overrides=["finetune.steps=2"])
     with pytest.raises(InputError, match=r"finetune.rate: 0.002 there, 0.1 now"):
@@ -713,21 +742,24 @@ def test_two_processes_learn_what_one_does(files, tmp_path, run):
 @pytest.mark.slow
 def test_runs_survive_twenty_kills(files, tmp_path):
     """SIGKILL at random moments of random steps; the curve is that of one run."""
-    go = [sys.executable, *command(files, tmp_path, "whole", TINY, "finetune.steps=40")]
+    steps = "finetune.steps=150"
+    go = [sys.executable, *command(files, tmp_path, "whole", TINY, steps)]
     subprocess.run(go, check=True, cwd=ROOT)
-    saving = ("finetune.steps=40", "finetune.save_minutes=0.002")
+    saving = (steps, "finetune.save_minutes=0.002")
     go = [sys.executable, *command(files, tmp_path, "killed", TINY, *saving)]
-    rng, log = random.Random(7), tmp_path / "killed" / "log.jsonl"
+    rng, log, n_kills = random.Random(7), tmp_path / "killed" / "log.jsonl", 0
     for _ in range(20):
-        process = subprocess.Popen(go, cwd=ROOT, stderr=subprocess.PIPE)
+        process = subprocess.Popen(go, cwd=ROOT, stderr=subprocess.DEVNULL)
         before = log.read_text() if log.exists() else ""
         while process.poll() is None and (
             not log.exists() or log.read_text() == before
         ):
-            time.sleep(0.05)
+            time.sleep(0.02)
         time.sleep(rng.random() * 0.4)
+        n_kills += process.poll() is None
         process.kill()
         process.wait()
+    assert n_kills == 20
     subprocess.run(go, check=True, cwd=ROOT)
     expected = losses(tmp_path / "whole")
     assert losses(tmp_path / "killed") == pytest.approx(expected, abs=1e-4)
