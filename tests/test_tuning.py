@@ -688,6 +688,17 @@ def test_runs_survive_a_full_disk(run, tmp_path, monkeypatch):
     assert [p.name for p in (tmp_path / "run").glob("state-*")] == ["state-5"]
 
 
+def test_runs_that_are_over_stay_as_they_are(run, tmp_path):
+    run(overrides=["finetune.steps=2"])
+    folder = finetune.RunFolder(tmp_path / "run")
+    before = folder.latest().stat().st_mtime_ns
+    # killed between the two renames that put a better student in place
+    os.replace(folder.best, tmp_path / "run" / "best.old")
+    assert len(run(overrides=["finetune.steps=2"])) == 2
+    assert folder.latest().stat().st_mtime_ns == before
+    assert (folder.best / "model.safetensors").exists()
+
+
 def test_runs_that_are_asked_to_stop_save_first(run, tmp_path, monkeypatch):
     learn = finetune.Run.step
     count = [0]

@@ -251,17 +251,16 @@ def save(run: Run, folder: RunFolder, log: Log, dev: List[Batch]) -> None:
     if not np.isfinite(found["question"]):
         told = {"loss": found["question"], "step": progress.step}
         raise InputError(Errors.U082.format(**told, checkpoint=folder.latest()))
-    is_best = found["question"] < progress.best
-    progress.best = min(progress.best, found["question"])
-    folder.save(accelerator, asdict(progress))
     log.write({"dev": found}, progress, run.done)
-    if is_best:
+    # the student first: a state must not know of a best one that is not there
+    if found["question"] < progress.best:
+        progress.best = found["question"]
         state = accelerator.get_state_dict(run.module)
         if accelerator.is_main_process:
             weights = run.trainee.named(state)
             so_far = {"step": progress.step, "dev": found}
             folder.keep(run.trainee, weights, {**folder.identity, **so_far})
-    accelerator.wait_for_everyone()
+    folder.save(accelerator, asdict(progress))
 
 
 def make_packer(recipe: Recipe, counts: Counter, *, for_dev: bool = False) -> Packer:
@@ -378,7 +377,8 @@ def finetune(
     if state is not None:
         accelerator.load_state(str(state), strict=recipe.lora is None)
         run.progress = Progress.read(state)
-        folder.cut_log(run.progress.step)
+        if accelerator.is_main_process:
+            folder.cut_log(run.progress.step)
     counts: Counter = Counter()
     encode = Encoder(
         coder, counts, choices=recipe.has_choices, all_turns=tuning.all_turns

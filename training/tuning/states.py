@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Dict, Iterator, Optional, Tuple
 from torch import Tensor
 
 from ..files import InputError, read_rows, write_json, writing
-from .students import Trainee, write_checkpoint
+from .students import Trainee, put_aside, write_checkpoint
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -60,6 +60,9 @@ class RunFolder:
         is_main (bool): Whether this process writes.
         RAISES (InputError): If the run in the folder was started otherwise.
         """
+        aside = put_aside(self.best)
+        if is_main and aside.exists() and not self.best.exists():
+            os.replace(aside, self.best)  # it was killed between two renames
         path = self.path / "run.json"
         self.identity = identity = json.loads(json.dumps(identity))
         self.tokenizer = tokenizer
@@ -101,6 +104,8 @@ class RunFolder:
         """
         whole = self.path / f"state-{progress['step']}"
         part = whole.with_suffix(".part")
+        if whole.exists():  # of a run that went on and had nothing left to do
+            return
         if accelerator.is_main_process:
             shutil.rmtree(part, ignore_errors=True)
         accelerator.wait_for_everyone()
@@ -108,7 +113,6 @@ class RunFolder:
         accelerator.wait_for_everyone()
         if accelerator.is_main_process:
             write_json(part / "progress.json", progress)
-            shutil.rmtree(whole, ignore_errors=True)
             os.replace(part, whole)
             for other in self.path.glob("state-*"):
                 if other != whole:

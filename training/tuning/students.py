@@ -223,9 +223,14 @@ def write_checkpoint(
     shard = SHARD if size > 2**26 and size < 2**30 else "5GB"
     save_torch_state_dict(half, part, max_shard_size=shard)
     write_json(part / "training.json", told)
-    old = folder.with_name(f"{folder.name}.old")
-    shutil.rmtree(old, ignore_errors=True)
+    aside = put_aside(folder)
+    shutil.rmtree(aside, ignore_errors=True)
     if folder.exists():
-        os.replace(folder, old)
+        os.replace(folder, aside)
     os.replace(part, folder)
-    shutil.rmtree(old, ignore_errors=True)
+    shutil.rmtree(aside, ignore_errors=True)
+
+
+def put_aside(folder: Path) -> Path:
+    """RETURNS (Path): Where a checkpoint waits until another has taken its place."""
+    return folder.with_name(f"{folder.name}.old")
