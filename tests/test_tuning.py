@@ -452,6 +452,17 @@ def test_streams_go_on_from_any_place(coder, files, tmp_path, config):
             np.testing.assert_equal(step, expected)
 
 
+@pytest.mark.parametrize("config", [TINY, IN_ROWS])
+def test_streams_of_nothing_end(run, files, config):
+    """What can't be learned is told, not looked through for ever."""
+    long = to_conversation("1", "word " * 900, [("person", [])])
+    (files / "long.jsonl").write_text(json.dumps(long), encoding="utf8")
+    with pytest.raises(
+        InputError, match="can be learned: .*passages left out: too long"
+    ):
+        run(config, "barren", train="long.jsonl")
+
+
 # ---- recipe
 
 

@@ -277,6 +277,7 @@ def make_packer(recipe: Recipe, counts: Counter, *, for_dev: bool = False) -> Pa
         )
     return Rows(
         length=packing.length,
+        longest=packing.longest,
         layout=packing.layout,
         rows_per_batch=packing.rows_per_batch,
         conversations_per_step=packing.conversations_per_step,

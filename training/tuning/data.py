@@ -80,7 +80,8 @@ class Conversations:
                     _check(line, f"{path}, line {i}")
                     self._places.append((number, offset))
                 offset += len(line)
-        self.sums[path.name] = digest.hexdigest()
+        name = path.name if path.name not in self.sums else f"{path.name} ({number})"
+        self.sums[name] = digest.hexdigest()
 
 
 def _is_file(path: Path) -> bool:

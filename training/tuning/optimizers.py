@@ -6,8 +6,6 @@ from typing import List, Mapping
 import torch
 from torch import Tensor
 
-from ..files import InputError
-
 OPTIMIZERS = ("adamw", "muon")
 SCHEDULES = ("cosine", "linear")
 
@@ -44,12 +42,7 @@ def make_optimizers(
     matrix_rate (float): Of Muon.
     weight_decay (float): Per step and unit of rate; with "muon", of the matrices only.
     RETURNS (List[torch.optim.Optimizer]): The optimizers; groups know their full rate.
-    RAISES (InputError): If the optimizer is unknown.
     """
-    if optimizer not in OPTIMIZERS:
-        raise InputError(
-            f"finetune.optimizer must be one of {', '.join(OPTIMIZERS)}, got {optimizer!r}."
-        )
     made: List[torch.optim.Optimizer] = []
     others = list(weights.values())
     if optimizer == "muon":

@@ -130,12 +130,15 @@ class RowSettings:
     """Section `rows`: many passages in a row, for any LLaMA of transformers.
 
     length (int): Length of a row, in tokens.
+    longest (int): Longest passage with its questions, in tokens, and no longer than a
+        row; one that is longer is split by questions.
     layout (str): "conversation", as in the paper, or "branches", as at inference.
     rows_per_batch (int): Rows that a process reads at a time.
     conversations_per_step (int): Of all processes together: the global batch.
     """
 
     length: int = 4096
+    longest: int = 1024
     layout: str = "conversation"
     rows_per_batch: int = 1
     conversations_per_step: int = 256

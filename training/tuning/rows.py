@@ -12,7 +12,6 @@ from typing import Any, List, NamedTuple, Optional, Sequence, Tuple
 
 import numpy as np
 
-from ..files import InputError
 from .examples import COPY, NOTHING, START, WHICH, Branch, Example
 
 LAYOUTS = ("branches", "conversation")
@@ -271,6 +270,7 @@ class Rows:
         self,
         *,
         length: int,
+        longest: int,
         layout: str,
         rows_per_batch: int,
         conversations_per_step: int,
@@ -280,18 +280,15 @@ class Rows:
         """Set up.
 
         length (int): Length of a row, in tokens.
+        longest (int): Longest passage with its questions, in tokens.
         layout (str): "branches" or "conversation".
         rows_per_batch (int): Rows that are read at a time.
         conversations_per_step (int): The global batch.
         language_share (float): Share of passages that are learned themselves.
         counts (Counter): Added to.
-        RAISES (InputError): If the layout is unknown.
         """
-        if layout not in LAYOUTS:
-            raise InputError(
-                f"finetune.layout must be one of {', '.join(LAYOUTS)}, got {layout!r}."
-            )
-        self.length, self.layout, self.counts = length, layout, counts
+        self.length, self.longest = length, min(length, longest)
+        self.layout, self.counts = layout, counts
         self.rows_per_batch = rows_per_batch
         self.conversations_per_step = conversations_per_step
         self.language_share = language_share
@@ -308,14 +305,16 @@ class Rows:
         parts (Optional[Sequence[int]]): Not used: an example is never torn apart.
         """
         language = number * GOLDEN % 1 < self.language_share or not example.branches
-        self._gathered += segments(
+        found = segments(
             example,
-            length=self.length,
+            length=self.longest,
             layout=self.layout,
             language=language,
             counts=self.counts,
         )
-        self._numbers.append(number)
+        self._gathered += found
+        if found:
+            self._numbers.append(number)
 
     def take(self, *, rest: bool = False) -> List[Batch]:
         """Take a step.

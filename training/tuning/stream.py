@@ -9,6 +9,7 @@ from typing import Any, Iterator, List, Optional, Protocol, Sequence, Tuple
 
 import numpy as np
 
+from ..files import InputError
 from .data import Conversations
 from .examples import Encoder, Example
 
@@ -81,6 +82,7 @@ def stream(
     end (Optional[int]): How many conversations are read; without end if None.
     YIELDS (Tuple[Place, List[Any]]): Where the stream stands after the step, and its
         batches.
+    RAISES (InputError): If nothing of the first epoch can be learned.
     """
     place = place or Place()
     for number in dict.fromkeys(n for n, _ in place.waiting):
@@ -91,12 +93,17 @@ def stream(
     packer.counts.clear()
     packer.counts.update(place.counts)
     number = place.next
+    is_barren = not number  # as long as no step has come
     while end is None or number < end:
         example = encode(conversations.at(number))
         if example is not None:
             packer.put(number, example)
         number += 1
-        if step := packer.take():
+        step = packer.take()
+        is_barren = is_barren and not step and not packer.waiting
+        if is_barren and number == len(conversations):
+            raise InputError(f"Nothing of this can be learned: {dict(packer.counts)}.")
+        if step:
             yield Place(number, packer.waiting, dict(packer.counts)), step
     while step := packer.take(rest=True):
         yield Place(number, packer.waiting, dict(packer.counts)), step
