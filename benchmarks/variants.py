@@ -4,15 +4,14 @@ one thing at a time, and measure on dev data.
 Negatives: none, uniform, by frequency (the paper's), hard (Table 4). Layout: questions
 that see the passage only, or earlier answers too. Definitions in place of names
 (Fig. 5b). The dataset's name in the template (Fig. 6). All variants of a group learn
-from the same passages for the same time. The weights are thrown away. What is there
-already in --out is not done again.
+from the same passages, once, whatever the machine does beside. The weights are thrown
+away. What is there already in --out is not done again.
 
     python -m benchmarks.variants --data ../shared/data --out benchmarks/results/variants.json
 """
 
 import argparse
 import json
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -23,21 +22,23 @@ from training.evaluate import describe_run
 from training.files import write_json
 
 CONFIG = "training/configs/variants.cfg"
+ROWS = "training/configs/variants-rows.cfg"
 SETS = ["wnut17", "broad_tweet_corpus", "bc5cdr", "ncbi", "Stackoverflow-NER", "WLP"]
 
 
 class Variant(NamedTuple):
     """One change.
 
-    group (str): What it is compared in.
-    asked (List[str]): Settings of the conversations. trained (List[str]): Of the
-        training. scored (List[str]): Options of the evaluation.
+    asked (List[str]): Settings of the conversations. config (str): Config of the
+        training. trained (List[str]): Settings of the training. scored (List[str]):
+        Options of the evaluation. share (float): How much of --epochs it learns.
     """
 
-    group: str
     asked: List[str] = []
+    config: str = CONFIG
     trained: List[str] = []
     scored: List[str] = []
+    share: float = 1.0
 
 
 def negatives(strategy: str) -> List[str]:
@@ -49,32 +50,33 @@ def negatives(strategy: str) -> List[str]:
     ]
 
 
+BASE = "negatives by frequency; types by name; dataset not named"
 VARIANTS = {
-    "negatives: none": Variant("negatives", negatives("none")),
-    "negatives: uniform": Variant("negatives", negatives("uniform")),
-    "negatives: frequency": Variant("negatives", negatives("frequency")),
-    "negatives: hard": Variant("negatives", negatives("hard")),
-    "layout: branches": Variant("layout", trained=['rows.layout="branches"']),
-    "layout: conversation": Variant("layout", trained=['rows.layout="conversation"']),
-    "types by name": Variant("wording"),
+    BASE: Variant(),
+    "no negatives": Variant(negatives("none")),
+    "uniform negatives": Variant(negatives("uniform")),
+    "hard negatives": Variant(negatives("hard")),
     "types by definition": Variant(
-        "wording", ["conversations.sampling.defined=1.0"], scored=["--definitions"]
+        ["conversations.sampling.defined=1.0"], scored=["--definitions"]
     ),
-    "dataset not named": Variant("dataset"),
     "dataset named": Variant(
-        "dataset", ["conversations.sampling.dataset=1.0"], scored=["--name-dataset"]
+        ["conversations.sampling.dataset=1.0"], scored=["--name-dataset"]
+    ),
+    "branches": Variant(config=ROWS, trained=['rows.layout="branches"'], share=0.3),
+    "conversation": Variant(
+        config=ROWS, trained=['rows.layout="conversation"'], share=0.3
     ),
 }
 
 
 def measure(
-    variant: Variant, data: Path, minutes: float, folder: Path
+    variant: Variant, data: Path, epochs: float, folder: Path
 ) -> Dict[str, Any]:
     """Train a variant and score it.
 
     variant (Variant): The variant.
     data (Path): Folder of sets.
-    minutes (float): Of training.
+    epochs (float): Share of the conversations that is learned.
     folder (Path): For what is thrown away.
     RETURNS (Dict[str, Any]): F1 on dev parts, in percent, and how far training came.
     """
@@ -87,9 +89,9 @@ def measure(
         *(["--set", *variant.asked] if variant.asked else []),
     )
     _run(
-        *("finetune", "--config", CONFIG, "--conversations", conversations),
+        *("finetune", "--config", variant.config, "--conversations", conversations),
         *("--dev", dev, "--out", folder / "run"),
-        *("--set", f"finetune.minutes={minutes}", *variant.trained),
+        *("--set", f"finetune.epochs={epochs * variant.share:g}", *variant.trained),
     )
     best = folder / "run" / "best"
     told, scores = folder / "calibration.json", folder / "scores.json"
@@ -122,23 +124,21 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--data", type=Path, required=True, help="folder with ner/")
     parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--minutes", type=float, default=5, help="of training, each")
-    parser.add_argument("--only", nargs="*", default=[], help="groups; all if none")
+    parser.add_argument("--epochs", type=float, default=0.15, help="of training, each")
+    parser.add_argument("--only", nargs="*", choices=VARIANTS, help="all if none")
     args = parser.parse_args()
     results: Dict[str, Any] = {"variants": {}}
     if args.out.exists():
         results = json.loads(args.out.read_text(encoding="utf8"))
-    results.update(describe_run("benchmarks.variants"), minutes=args.minutes)
-    for name, variant in VARIANTS.items():
-        wanted = not args.only or variant.group in args.only
-        if not wanted or name in results["variants"]:
+    results.update(describe_run("benchmarks.variants"), epochs=args.epochs)
+    for name in args.only or VARIANTS:
+        if name in results["variants"]:
             continue
         with TemporaryDirectory() as folder:
-            found = measure(variant, args.data, args.minutes, Path(folder))
-        load = round(os.getloadavg()[0], 2)
-        results["variants"][name] = {"group": variant.group, **found, "load": load}
+            found = measure(VARIANTS[name], args.data, args.epochs, Path(folder))
+        results["variants"][name] = found
         write_json(args.out, results)
-        print(f"{name:24}", found)
+        print(f"{name:60}", found)
 
 
 if __name__ == "__main__":

@@ -95,6 +95,17 @@ class Errors(metaclass=ErrorsWithCodes):
     U061 = "Can't write {path!r}: its ending must be one of {allowed}."
     U062 = 'Line {line} of {path!r} is not a JSON object with a string under "text": {found}.'
     U063 = "Can't write {path!r}: its folder does not exist. Make it first."
+    # ---- benchmark
+    U070 = "There is no set {name!r}. Known: {known}."
+    U071 = "The file {path!r} does not describe a test set: {reason}. See one of those in spacy_uniner/benchmark/sets."
+    U072 = "The {split} files of {name!r} differ from those that are known: SHA-256 {found}, expected {expected}, in {path!r}. Delete them and fetch again."
+    U073 = "Can't read line {line} of {path!r}: {reason}."
+    U074 = "Label {label!r} of {path!r} is not among the labels of the set {name!r}: {known}."
+    U075 = "The set {name!r} is not at hand: {how}"
+    U076 = "There is no passage in the {split} part of {name!r} ({path!r})."
+    U077 = "The predictions in {path!r} do not belong to {name!r}: {reason}. Score them with the set they were made for, or predict again."
+    U078 = "The archive {path!r} holds {member!r}, which would be written outside of its folder. It is not unpacked."
+    U079 = "There are {found} predictions and {expected} answers. One of each per question."
     # ---- training
     U082 = "The loss is {loss} at step {step}. Training stops; the last good checkpoint is {checkpoint}."
     U083 = "The run in {path} was started with another {what}: {found!r} there, {expected!r} now. Use a new folder, or the old settings."

@@ -17,12 +17,12 @@ from typing import Dict, Iterator, List, NamedTuple, Sequence, Tuple
 import numpy as np
 import torch
 
+from spacy_uniner.benchmark.score import f1, normalize
 from spacy_uniner.students.calibration import Calibration, Scale, log_odds
 from spacy_uniner.students.checkpoint import find_checkpoint
 from spacy_uniner.students.local import LocalStudent
 
 from .files import run_script, write_json
-from .scoring import f1, normalize
 from .turns import from_conversation, read_conversations
 
 BOUNDS = [round(0.05 * i, 2) for i in range(4, 20)]
@@ -74,7 +74,7 @@ def score_at(outcomes: Sequence[Outcome], bound: float) -> float:
     """RETURNS (float): F1 in percent if answers are empty from this probability on."""
     taken = [told for o in outcomes if o.p_empty < bound for told in o.mentions]
     n_gold = sum(o.n_gold for o in outcomes)
-    return f1(sum(right for _, right in taken), n_gold, len(taken))[2]
+    return f1(sum(right for _, right in taken), len(taken), n_gold)[2]
 
 
 def fit_scale(told: Sequence[Told]) -> Scale:

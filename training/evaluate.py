@@ -19,10 +19,10 @@ from typing import Dict, List, Set
 
 from tqdm import tqdm
 
+from spacy_uniner.benchmark.score import f1, normalize
 from spacy_uniner.students.local import LocalStudent, make_local_student
 
 from .files import InputError, read_rows, run_script, write_json
-from .scoring import f1, normalize
 from .sets import Labelled, read_set, set_types
 
 DROPPED = {
@@ -62,7 +62,7 @@ def score_set(
                 certified += answer.certified
     for shared, in_gold, in_found in by_type.values():
         hits, n_gold, n_found = hits + shared, n_gold + in_gold, n_found + in_found
-    precision, recall, score = f1(hits, n_gold, n_found)
+    precision, recall, score = f1(hits, n_found, n_gold)
     questions = len(passages) * len(types)
     return {
         "f1": score,
@@ -72,7 +72,7 @@ def score_set(
         "types": len(types),
         "certified": round(certified / questions, 4),
         "seconds": round(time.perf_counter() - start, 1),
-        "f1_by_type": {t: f1(*c)[2] for t, c in by_type.items()},
+        "f1_by_type": {t: f1(h, n, g)[2] for t, (h, g, n) in by_type.items()},
     }
 
 
