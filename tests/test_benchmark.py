@@ -268,13 +268,16 @@ def test_scores_of_a_set_that_tells_strings_have_no_places():
 
 def test_averages_count_each_set_once_and_tell_how_many():
     def scored(name: str, f1: float) -> Dict:
-        return {"dataset": name, "domain": "general", "official": {"f1": f1}}
+        about = {"dataset": name, "domain": "general", "learned": name == "b"}
+        return {**about, "official": {"f1": f1}}
 
     sets = {ZERO_SHOT[0]: scored("a", 10), "other": scored("b", 20)}
     sets["further"] = scored("", 90)
     found = averages(sets)
     assert found["zero_shot"] == {"f1": 10, "sets": 1}
     assert found["table6"] == {"f1": 15, "sets": 2}
+    assert found["learned"] == {"f1": 20, "sets": 1}
+    assert found["unseen"] == {"f1": 10, "sets": 1}
     assert found["domains"] == {"general": {"f1": 15, "sets": 2}}
 
 
@@ -467,7 +470,7 @@ def test_run_score_report_with_any_nlp(toys, patterns):
     assert found["official"]["precision"] == pytest.approx(66.67)
     assert found["official"]["recall"] == pytest.approx(66.67)
     assert found["spans"]["f1"] == found["official"]["f1"]
-    assert "| toys | general | 2 | 3 |" in (folder / "report.md").read_text()
+    assert "| toys | general | no | 2 | 3 |" in (folder / "report.md").read_text()
     page = (folder / "report.html").read_text()
     assert page.count("<mark") == 4  # Ada twice, Paris missed, "here" invented
     assert (folder / "sets.svg").exists() and (folder / "domains.svg").exists()

@@ -166,7 +166,8 @@ def run_sets(
         reader = load_system(system, each, overrides, spans_key)
         now = predict(reader, drawn, path)
         before = told["sets"].get(name, {"passages": 0, "seconds": 0.0})
-        told["sets"][name] = {k: round(before[k] + now[k], 2) for k in before}
+        sums = {k: round(before[k] + now[k], 2) for k in ("passages", "seconds")}
+        told["sets"][name] = {**sums, "learned": name in reader.learned}
         told["machine"] = describe_machine()
         srsly.write_json(folder / "run.json", told)
     names = ", ".join(told["missing"])
@@ -240,6 +241,7 @@ def score_run(
         about = {
             "dataset": each.dataset,
             "domain": each.domain,
+            "learned": done["learned"],
             "passages_per_second": rate,
         }
         scores[name] = {**about, **found}

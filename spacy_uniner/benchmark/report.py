@@ -40,7 +40,8 @@ def averages(sets: Mapping[str, Mapping[str, Any]]) -> Dict[str, Any]:
 
     sets (Mapping[str, Mapping[str, Any]]): Scores by name.
     RETURNS (Dict[str, Any]): "zero_shot" over those of the paper's seven that are there,
-        "table6" over its rows, "domains": each with "f1" and "sets", their number.
+        "table6" over its rows, "learned" and "unseen" over those whose training part the
+        system has seen, and others; "domains": each with "f1" and "sets", their number.
     """
 
     def average(names: Iterable[str]) -> Dict[str, float]:
@@ -52,6 +53,8 @@ def averages(sets: Mapping[str, Mapping[str, Any]]) -> Dict[str, Any]:
     return {
         "zero_shot": average(ZERO_SHOT),
         "table6": average(rows),
+        "learned": average(n for n in rows if sets[n]["learned"]),
+        "unseen": average(n for n in rows if not sets[n]["learned"]),
         "domains": {
             domain: average(n for n in rows if sets[n]["domain"] == domain)
             for domain in domains
@@ -96,7 +99,8 @@ def _set_table(sets: Mapping[str, Any], published: Mapping[str, Any]) -> Table:
     for name, scores in sets.items():
         official = scores["official"]
         low, high = official["interval"]
-        row = [name, scores["domain"], str(scores["types"]), str(scores["passages"])]
+        row = [name, scores["domain"], "yes" if scores["learned"] else "no"]
+        row += [str(scores["types"]), str(scores["passages"])]
         row += [f"{official[key]:.1f}" for key in ("precision", "recall", "f1")]
         row += [f"{low:.1f}-{high:.1f}"]
         row += [
@@ -169,6 +173,8 @@ def _summary(scores: Mapping[str, Any]) -> str:
         for key, all_sets in (
             ("zero_shot", "the paper's 7 zero-shot sets"),
             ("table6", "the 49 rows of its Table 6"),
+            ("learned", "these whose training part was learned"),
+            ("unseen", "these that were not"),
         )
         if found[key]["sets"]
     ]

@@ -12,6 +12,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import (
     Any,
+    Collection,
     Dict,
     Iterable,
     Iterator,
@@ -46,11 +47,13 @@ class System(NamedTuple):
     nlp (Language): The pipeline.
     spans_key (str): Group of spans that holds what it finds; empty for `doc.ents`.
     labels (Mapping[str, str]): Its label -> type.
+    learned (Collection[str]): Sets whose training part it has seen.
     """
 
     nlp: Language
     spans_key: str
     labels: Mapping[str, str]
+    learned: Collection[str] = ()
 
 
 def load_system(
@@ -77,7 +80,8 @@ def load_system(
     about = config.pop("benchmark", {})
     nlp = load_model_from_config(config, auto_fill=True)
     labels.update(about.get("labels", {}))
-    return System(nlp, about.get("spans_key", spans_key), labels)
+    learned = about.get("learned", ())
+    return System(nlp, about.get("spans_key", spans_key), labels, learned)
 
 
 def predict(system: System, examples: Sequence[Example], path: Path) -> Dict[str, Any]:
