@@ -459,7 +459,7 @@ def test_run_score_report_with_any_nlp(toys, patterns):
     folder = toys / "run"
     runner = CliRunner()
     for command in (
-        ["run", str(folder), "--system", str(patterns)],
+        ["run", str(folder), "--system", str(patterns), "--learned", "toys"],
         ["score", str(folder)],
         ["report", str(folder)],
     ):
@@ -470,7 +470,7 @@ def test_run_score_report_with_any_nlp(toys, patterns):
     assert found["official"]["precision"] == pytest.approx(66.67)
     assert found["official"]["recall"] == pytest.approx(66.67)
     assert found["spans"]["f1"] == found["official"]["f1"]
-    assert "| toys | general | no | 2 | 3 |" in (folder / "report.md").read_text()
+    assert "| toys | general | yes | 2 | 3 |" in (folder / "report.md").read_text()
     page = (folder / "report.html").read_text()
     assert page.count("<mark") == 4  # Ada twice, Paris missed, "here" invented
     assert (folder / "sets.svg").exists() and (folder / "domains.svg").exists()

@@ -32,6 +32,8 @@ SYSTEM_HELP = 'A pipeline, a config with a section [benchmark], or "uniner".'
 SET_HELP = (
     "Change a setting of the config, such as components.uniner.student.model=DIR."
 )
+LEARNED_HELP = "A set whose training part it has seen; may be repeated."
+NAME_HELP = "What tables call it."
 SEEN_HELP = "A file with types that the system has learned, one a line."
 SPANS_HELP = "Group of spans to read in place of doc.ents, for a saved pipeline."
 
@@ -125,6 +127,7 @@ def export_set(
 def run_sets(
     folder: Folder,
     system: Annotated[str, Option(help=SYSTEM_HELP)] = "uniner",
+    name: Annotated[str, Option(help=NAME_HELP)] = "",
     sets: Annotated[
         Optional[List[str]], Option("--only", help="A set; may be repeated.")
     ] = None,
@@ -133,6 +136,7 @@ def run_sets(
     seed: Annotated[int, Option(help="Of the choice of passages.")] = 0,
     change: Annotated[Optional[List[str]], Option("--set", help=SET_HELP)] = None,
     spans_key: Annotated[str, Option(help=SPANS_HELP)] = "",
+    learned: Annotated[Optional[List[str]], Option(help=LEARNED_HELP)] = None,
     mirror: Mirror = None,
 ) -> None:
     """Let a system read sets. A run that was stopped goes on."""
@@ -142,6 +146,7 @@ def run_sets(
         )
     overrides = dict(_setting(each) for each in change or [])
     about = {
+        "name": name or system,
         "system": system,
         "set": overrides,
         "split": split,
@@ -158,16 +163,19 @@ def run_sets(
         if name not in examples
     }
     srsly.write_json(folder / "run.json", told)
-    for name, all_of_it in examples.items():
-        each, path = chosen[name], folder / "predictions" / f"{name}.jsonl"
+    for key, all_of_it in examples.items():
+        each, path = chosen[key], folder / "predictions" / f"{key}.jsonl"
         drawn = draw(all_of_it, n_types=len(each.types), pairs=pairs, seed=seed)
-        if name in told["sets"] and n_done(path, drawn) == len(drawn):
+        if key in told["sets"] and n_done(path, drawn) == len(drawn):
             continue
         reader = load_system(system, each, overrides, spans_key)
         now = predict(reader, drawn, path)
-        before = told["sets"].get(name, {"passages": 0, "seconds": 0.0})
+        before = told["sets"].get(key, {"passages": 0, "seconds": 0.0})
         sums = {k: round(before[k] + now[k], 2) for k in ("passages", "seconds")}
-        told["sets"][name] = {**sums, "learned": name in reader.learned}
+        told["sets"][key] = {
+            **sums,
+            "learned": key in {*reader.learned, *(learned or ())},
+        }
         told["machine"] = describe_machine()
         srsly.write_json(folder / "run.json", told)
     names = ", ".join(told["missing"])
@@ -245,7 +253,7 @@ def score_run(
             "passages_per_second": rate,
         }
         scores[name] = {**about, **found}
-    about = {"system": told["about"]["system"], "split": told["about"]["split"]}
+    about = {"system": told["about"]["name"], "split": told["about"]["split"]}
     about.update({key: told[key] for key in ("about", "command", "missing", "machine")})
     result = {**about, "averages": averages(scores), "sets": scores}
     srsly.write_json(folder / "scores.json", result)

@@ -23,12 +23,22 @@ ZERO_SHOT = (
     "mit_movie mit_restaurant crossner_ai crossner_literature crossner_music "
     "crossner_politics crossner_science"
 ).split()
+COLUMNS = (
+    "set,domain,learned,types,passages,P,R,F1,95 %,F1 by place,F1 partial,passages/s"
+).split(",")
+MEANS = {
+    "zero_shot": "the paper's 7 zero-shot sets",
+    "table6": "the 49 rows of its Table 6",
+    "learned": "those whose training part was learned",
+    "unseen": "the others",
+}
 EXAMPLES = 3  # of errors, a set
 STYLE = (
-    "body{font-family:system-ui,sans-serif;margin:2rem auto;max-width:60rem;padding:0 1rem;"
+    "body{font-family:system-ui,sans-serif;margin:2rem auto;max-width:76rem;padding:0 1rem;"
     "line-height:1.5;color:#222;background:#fff}table{border-collapse:collapse;"
     "font-variant-numeric:tabular-nums}th,td{padding:.2rem .6rem;text-align:right;"
-    "border-bottom:1px solid #ddd}th:first-child,td:first-child{text-align:left}"
+    "border-bottom:1px solid #ddd;font-size:.85rem}td{white-space:nowrap}"
+    "th{vertical-align:bottom}th:first-child,td:first-child{text-align:left}"
     "h3{margin:2rem 0 .2rem}.told{color:#666;margin:.6rem 0 0;font-size:.85rem}"
     ".entities{line-height:2.2!important}img{max-width:100%}div.table{overflow-x:auto}"
 )
@@ -90,12 +100,7 @@ def make_tables(scores: Mapping[str, Any]) -> Dict[str, Table]:
 
 
 def _set_table(sets: Mapping[str, Any], published: Mapping[str, Any]) -> Table:
-    rows = [
-        "set,domain,types,passages,P,R,F1,95 %,F1 by place,F1 partial,passages/s".split(
-            ","
-        )
-        + [f"{name}, trained on it (published)" for name in published]
-    ]
+    rows = [[*COLUMNS, *(f"{name}, trained (published)" for name in published)]]
     for name, scores in sets.items():
         official = scores["official"]
         low, high = official["interval"]
@@ -169,19 +174,14 @@ def _summary(scores: Mapping[str, Any]) -> str:
     found, machine = scores["averages"], scores["machine"]
     versions = ", ".join(f"{k} {v}" for k, v in machine["versions"].items())
     told = [
-        f"Average over {found[key]['sets']} of {all_sets}: {found[key]['f1']:.1f}."
-        for key, all_sets in (
-            ("zero_shot", "the paper's 7 zero-shot sets"),
-            ("table6", "the 49 rows of its Table 6"),
-            ("learned", "these whose training part was learned"),
-            ("unseen", "these that were not"),
-        )
+        f"{of} ({found[key]['sets']}): {found[key]['f1']:.1f}"
+        for key, of in MEANS.items()
         if found[key]["sets"]
     ]
     return (
         "Micro-F1 in percent; strict as the paper's script counts, if nothing else is "
-        f"said. {' '.join(told)} {machine['date']}, {machine['cores']} cores, load "
-        f"{machine['load']}, {versions}. `{scores['command']}`"
+        f"said. Means over sets: {'; '.join(told)}. {machine['date']}, "
+        f"{machine['cores']} cores, load {machine['load']}, {versions}."
     )
 
 
@@ -216,6 +216,7 @@ def draw_plots(scores: Mapping[str, Any], folder: Path) -> List[Path]:
                 label=told,
             )
             axes.legend(loc="lower right", fontsize=8, frameon=False)
+        axes.margins(y=0.01)
         axes.set_xlim(0, 100)
         axes.set_xlabel("strict micro-F1, percent")
         axes.set_title(f"{scores['system']}, by {name[:-1]}", loc="left", fontsize=10)
@@ -234,9 +235,11 @@ def as_page(scores: Mapping[str, Any], predictions: Mapping[str, Path]) -> str:
     """
     title = html.escape(f"{scores['system']} on {scores['split']} sets")
     parts = [f"<h1>{title}</h1>", f"<p>{html.escape(_summary(scores))}</p>"]
+    parts += [f"<p><code>{html.escape(scores['command'])}</code></p>"]
     for heading, rows in make_tables(scores).items():
         cells = [
-            "".join(f"<td>{html.escape(cell)}</td>" for cell in row) for row in rows
+            "".join(f"<t{tag}>{html.escape(cell)}</t{tag}>" for cell in row)
+            for tag, row in zip("h" + "d" * len(rows), rows)
         ]
         body = "".join(f"<tr>{row}</tr>" for row in cells)
         parts += [
