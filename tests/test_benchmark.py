@@ -416,6 +416,14 @@ def test_fetch_refuses_another_file(toys, host):
         fetching.fetch(registry.load_sets()["toys"], toys / "cache")
 
 
+def test_fetch_tells_what_does_not_come(toys, host, monkeypatch):
+    result = CliRunner().invoke(app, ["fetch", "toys"])
+    assert result.exit_code == 1
+    assert "404" in result.output and "Try again" in result.output
+    monkeypatch.setattr(fetching, "RAW", "http://127.0.0.1:9/{path}")
+    assert CliRunner().invoke(app, ["fetch"]).exit_code == 1
+
+
 def pack(path: Path, members: Dict[str, str]) -> None:
     with tarfile.open(path, "w:gz") as packed:
         for name, text in members.items():

@@ -42,6 +42,13 @@ STYLE = (
     "h3{margin:2rem 0 .2rem}.told{color:#666;margin:.6rem 0 0;font-size:.85rem}"
     ".entities{line-height:2.2!important}img{max-width:100%}div.table{overflow-x:auto}"
 )
+# systems in the plot of sets, with marker and colour
+COMPARED = {
+    "ChatGPT (0301)": ("^", "#ddaa33"),
+    "UniNER-7B-type": ("D", "#cc6677"),
+    "GLiNER-L": ("o", "#228833"),
+    "GNER-LLaMA-7B": ("s", "#aa3377"),
+}
 Table = List[List[str]]
 
 
@@ -196,7 +203,6 @@ def draw_plots(scores: Mapping[str, Any], folder: Path) -> List[Path]:
     domains = {k: v["f1"] for k, v in scores["averages"]["domains"].items()}
     sets = {name: found["official"]["f1"] for name, found in scores["sets"].items()}
     published = json.loads(PUBLISHED.read_text(encoding="utf8"))
-    others = published["zero_shot"]["UniNER-7B-type"]
     paths = []
     for name, figures in (("domains", domains), ("sets", sets)):
         figure = Figure(figsize=(7, 0.8 + 0.26 * len(figures)), layout="constrained")
@@ -204,17 +210,13 @@ def draw_plots(scores: Mapping[str, Any], folder: Path) -> List[Path]:
         ordered = sorted(figures, key=lambda key: figures[key])
         bars = axes.barh(ordered, [figures[k] for k in ordered], color="#4477aa")
         axes.bar_label(bars, fmt="%.1f", padding=3, fontsize=8)
-        shown = [k for k in ordered if k in others and name == "sets"]
-        if shown:
-            told = "UniNER-7B-type, zero-shot (published)"
-            axes.plot(
-                [others[k] for k in shown],
-                shown,
-                "D",
-                color="#cc6677",
-                ms=4,
-                label=told,
-            )
+        if name == "sets":
+            for system, (marker, colour) in COMPARED.items():
+                known = published["zero_shot"][system]
+                shown = [key for key in ordered if key in known]
+                told = f"{system}, zero-shot (published)"
+                dots = [known[key] for key in shown]
+                axes.plot(dots, shown, marker, color=colour, ms=4, label=told)
             axes.legend(loc="lower right", fontsize=8, frameon=False)
         axes.margins(y=0.01)
         axes.set_xlim(0, 100)
@@ -253,7 +255,7 @@ def as_page(scores: Mapping[str, Any], predictions: Mapping[str, Path]) -> str:
     parts += ["<h2>Errors</h2>"]
     nlp = spacy.blank("xx")
     for name, path in predictions.items():
-        parts += [f"<h3>{html.escape(name)}</h3>"]
+        parts += [f"<h3>{html.escape(name)}</h3>", _types(scores["sets"][name])]
         for example in _errors(read_predictions(path)):
             for told, spans in (("there", example.gold), ("found", example.found)):
                 parts += [
@@ -262,6 +264,13 @@ def as_page(scores: Mapping[str, Any], predictions: Mapping[str, Path]) -> str:
                 ]
     head = f'<meta charset="utf-8"><title>{title}</title><style>{STYLE}</style>'
     return f'<!doctype html><html lang="en"><head>{head}</head><body>{"".join(parts)}</body></html>'
+
+
+def _types(scores: Mapping[str, Any]) -> str:
+    """RETURNS (str): F1 and number of mentions of each type, as HTML."""
+    by_type = sorted(scores["by_type"].items(), key=lambda item: -item[1]["f1"])
+    told = [f"{kind} {each['f1']:.1f} ({each['mentions']})" for kind, each in by_type]
+    return f'<p class="told">F1 (mentions): {html.escape(", ".join(told))}</p>'
 
 
 def _errors(predictions: Iterable[Prediction]) -> List[Prediction]:
