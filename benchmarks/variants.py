@@ -62,9 +62,9 @@ VARIANTS = {
     "dataset named": Variant(
         ["conversations.sampling.dataset=1.0"], scored=["--name-dataset"]
     ),
-    "branches": Variant(config=ROWS, trained=['rows.layout="branches"'], share=0.3),
+    "branches": Variant(config=ROWS, trained=['rows.layout="branches"'], share=0.15),
     "conversation": Variant(
-        config=ROWS, trained=['rows.layout="conversation"'], share=0.3
+        config=ROWS, trained=['rows.layout="conversation"'], share=0.15
     ),
 }
 

@@ -24,6 +24,22 @@ class Warnings(metaclass=ErrorsWithCodes):
         "Raise `max_new_tokens` of the student, or pass shorter documents."
     )
     U104 = "The tokenizer of {path!r} is of no kind that is known: its answers are written without constraint, and checked afterwards."
+    # ---- server
+    U107 = (
+        "{failed} of {n} question(s) got no answer from {host} and count as empty answers "
+        "(in the ledger as unreadable, or as truncated where the passage is too long): {reason}."
+    )
+    U108 = "{host} was asked for the model {model!r} and answers with {found!r}, whose name it lists. Give that as `model`, or start the server with the model that you want."
+    U109 = "Answers of {host} may be poor: {problem}."
+    # ---- cache
+    U105 = (
+        "The cache {path!r} is damaged ({reason}). It was set aside as {aside!r}, in the same "
+        "folder, and begun anew; delete that when you do not need it."
+    )
+    U106 = (
+        "The cache {path!r} can't be used now: {reason}. Answers are right all the same, but they are "
+        "asked for again and may not be kept. Make room, or give a `path` that can be written."
+    )
 
 
 class Errors(metaclass=ErrorsWithCodes):
@@ -106,6 +122,33 @@ class Errors(metaclass=ErrorsWithCodes):
     U077 = "The predictions in {path!r} do not belong to {name!r}: {reason}. Score them with the set they were made for, or predict again."
     U078 = "The archive {path!r} holds {member!r}, which would be written outside of its folder. It is not unpacked."
     U079 = "There are {found} predictions and {expected} answers. One of each per question."
+    U080 = "The pipeline writes no group of spans {key!r}, but {known}. Say one of these as `spans_key`, or none, to read `doc.ents`."
     # ---- training
     U082 = "The loss is {loss} at step {step}. Training stops; the last good checkpoint is {checkpoint}."
     U083 = "The run in {path} was started with another {what}: {found!r} there, {expected!r} now. Use a new folder, or the old settings."
+    # ---- cache
+    U090 = (
+        "A cache needs to know what answers depend on, and {student} has this `identity`: {found!r}. Give it a "
+        "property `identity`: a string that changes with its weights, its prompt and each setting that "
+        "changes an answer. Or use it without `spacy-uniner.CachedStudent.v1`."
+    )
+    U091 = "`path` of a cache must be the name of a file, got {path!r}."
+    U092 = "{path!r} is a database of something else, which is left as it is. Give the cache a `path` of its own."
+    # ---- server
+    U095 = "`url` must be the bare address of a server, such as http://localhost:8000/v1, without user, password or query, got {url!r}. A key goes into an environment variable that `key_env` names."
+    U096 = "`key_env` names the environment variable {name!r}, which {reason}. Put the key there."
+    U097 = "{host} answers no questions: {reason}. {cure}"
+    U098 = '{host} did not answer a question: {reason}. Start or relieve the server, raise `timeout` or `retries`, or let the run go on without such answers with `on_error = "mark"`.'
+    U099 = "A passage is too long for {host}: {reason}. Lower `max_passage_tokens`, or start the server with more room."
+    U100 = "A passage of {passage} tokens, an answer of {answer} and {prompt} for the prompt do not fit the {context} tokens that {host} reads. Lower `max_passage_tokens` or `max_new_tokens`, or start the server with more room."
+    # ---- corpora
+    U110 = "There is nothing to annotate in {path!r}. Give files that end in one of {allowed}, or folders of them."
+    U111 = "{path!r} holds a run with other {what}: {difference}. Give another folder, or what that run was given."
+    U112 = "Another run is writing to {path!r}. Wait until it ends, or stop it; or give another folder."
+    U113 = "Can't write to {path!r}: {reason}. What is done stays: once there is room, give the same command again and it goes on there."
+    U114 = "The pipeline fails on any text, so the fault is not in the documents: {reason}. What is done stays; put it right and give the same command again."
+    U115 = "Shard {shard} (documents {first} to {last}) ended its worker {times} times: {reason}. What is done stays. Give the workers more memory, make shards smaller in a new folder, or take the document out that does it."
+    U116 = "{workers} worker(s) with {cpus} CPU(s) and {gpus} GPU(s) each do not fit Ray's {found}. Ask for fewer (`workers`, `gpus`), or add machines."
+    U117 = "{path!r} holds no run to go on with: {reason}. Give an empty or a new folder."
+    U118 = "`{setting}` {problem}."
+    U119 = "A component of the pipeline gives other documents than it was given, so their numbers are lost. Annotate in place, as spaCy asks for."

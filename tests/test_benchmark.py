@@ -544,6 +544,13 @@ answers = {"person": ["Ada"], "location": ["Rome", "Paris"]}
     assert found == [e.spans for e in examples]
 
 
+def test_run_a_group_of_spans_that_is_not_there_is_no_empty_answer(toys, patterns):
+    each = registry.load_sets()["toys"]
+    examples = read_split(each, "test", fetching.default_roots())
+    with pytest.raises(ValueError, match="U080.*'sc'"):
+        list(find(load_system(str(patterns), each, {}, "sc"), examples))
+
+
 def test_run_the_shipped_student(toys):
     each = registry.load_sets()["toys"]
     examples = read_split(each, "test", fetching.default_roots())

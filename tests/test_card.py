@@ -73,7 +73,7 @@ def test_card_tells_what_was_measured_and_what_it_was_made_of(run, monkeypatch):
         "| mit_movie | 12.3 | 20.0 | 9.0 | zero-shot |",
         "average over the seven sets: 12.34",
         "50% (mit_movie) to 75% (wnut17)",
-        "One run. The last: 2 minutes on two cores, 7 steps, 3.0 M tokens",
+        "One run. The last: 2 minutes, 7 steps, 3.0 M tokens",
         "question 1.09 nats",
         "| toy | 3 | 9 | CC BY 4.0; a / b |",
         "| weak | 10 | 20 | see below |",

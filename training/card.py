@@ -56,7 +56,7 @@ Rate on the machine above: {rate} passages/s for {rate_types} types ({rate_words
 
 ## Training
 
-{notes} The last: {minutes:.0f} minutes on two cores, {steps:,} steps, {tokens:.1f} M tokens (padding included).
+{notes} The last: {minutes:.0f} minutes, {steps:,} steps, {tokens:.1f} M tokens (padding included).
 One row per passage, a branch per question under a block mask, so that training sees what inference sees. Loss over the
 legal pieces of each answer, plus losses over the whole vocabulary on {lm_share:.0%} of the rows (weights: passages {passage_weight}, answers {answer_weight}). Muon ({muon}) and AdamW ({adamw}).
 The checkpoint with the lowest loss on held-out dev passages was kept (dev: {dev}).

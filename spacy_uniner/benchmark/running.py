@@ -97,21 +97,14 @@ def predict(system: System, examples: Sequence[Example], path: Path) -> Dict[str
     system.nlp(make_doc(system.nlp, examples[0]))  # loads weights, which is not timed
     start = time.perf_counter()
     left = examples[done:]
-    counted = tqdm(
-        left, total=len(examples), initial=done, desc=path.stem, disable=None
-    )
-    with path.open(
-        "a", encoding="utf8", buffering=1
-    ) as file:  # a line is there at once
-        for example, found in zip(counted, find(system, left)):
-            row = {
-                "number": example.number,
-                "text": example.text,
-                "spans": example.spans,
-            }
-            told = {} if example.answers is None else {"answers": example.answers}
-            line = json.dumps({**row, **told, "found": found}, ensure_ascii=False)
+    bar = tqdm(total=len(examples), initial=done, desc=path.stem, disable=None)
+    # a line is there at once
+    with bar, path.open("a", encoding="utf8", buffering=1) as file:
+        for example, found in zip(left, find(system, left)):
+            row = {k: v for k, v in example._asdict().items() if v is not None}
+            line = json.dumps({**row, "found": found}, ensure_ascii=False)
             file.write(line + "\n")
+            bar.update()
     seconds = time.perf_counter() - start
     return {"passages": len(left), "seconds": round(seconds, 2)}
 
@@ -121,10 +114,15 @@ def find(system: System, examples: Iterable[Example]) -> Iterator[List[Found]]:
 
     system (System): What reads. examples (Iterable[Example]): The passages.
     YIELDS (List[Found]): What it finds in each, in order.
+    RAISES (ValueError): U080, if it has no such group of spans.
     """
     docs = (make_doc(system.nlp, example) for example in examples)
     for doc in system.nlp.pipe(docs):
-        group = doc.spans.get(system.spans_key, []) if system.spans_key else doc.ents
+        if system.spans_key and system.spans_key not in doc.spans:
+            raise ValueError(
+                Errors.U080.format(key=system.spans_key, known=list(doc.spans))
+            )
+        group = doc.spans[system.spans_key] if system.spans_key else doc.ents
         scores = getattr(group, "attrs", {}).get("scores", [None] * len(group))
         yield [
             (span.start_char, span.end_char, system.labels[span.label_], score)
