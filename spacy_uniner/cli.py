@@ -15,7 +15,9 @@ from typing import (
     Iterable,
     Iterator,
     List,
+    Mapping,
     Optional,
+    Tuple,
     cast,
 )
 
@@ -26,11 +28,14 @@ from rich.text import Text
 from typer import Argument, Option
 
 from .align import BUCKETS
+from .corpora.formats import to_row
+from .corpora.recipe import Recipe
 from .errors import Errors
 from .visual import save_page, span_scores
 
 if TYPE_CHECKING:
     from .component import UniNER
+    from .corpora import Runner, Summary
     from .students.local import LocalStudent
 
 INPUT_HELP = "Text, or .txt, .jsonl, .spacy files; - for standard input."
@@ -38,6 +43,12 @@ LABELS_HELP = 'Types, with commas: "person, medical condition".'
 MODEL_HELP = '"mini" for the shipped student, a folder, or a hub name.'
 PIPELINE_HELP = "A pipeline that was saved with nlp.to_disk."
 OUTPUT_HELP = "A .jsonl, .spacy or .html file."
+CORPUS_HELP = "Files .txt, .jsonl (also .gz), .spacy, and folders of them."
+FOLDER_HELP = "A folder for shards, errors.jsonl and the manifest."
+IN_PLACE_HELP = "A pipeline that was saved with nlp.to_disk, in place of --labels."
+CODE_HELP = "A Python file that registers what the pipeline needs."
+ADDRESS_HELP = 'A cluster of Ray, such as "auto"; without it, Ray starts here.'
+WORKERS_HELP = "How many, over Ray; one per GPU, or CPU, if not given."
 VERIFY_HELP = "Load it, and check the SHA-256 of its files."
 SHOWN = ("aligned", "snapped", "merged")  # buckets of the ledger that are entities
 INPUTS = (".txt", ".jsonl", ".spacy")
@@ -64,25 +75,21 @@ def annotate(
     device: Annotated[str, Option(help='"auto", "cpu", "cuda", ...')] = "auto",
 ) -> None:
     """Annotate text with types of your choice."""
-    import spacy
-
     if output is not None and output.suffix not in OUTPUTS:
         raise ValueError(
             Errors.U061.format(path=str(output), allowed=", ".join(OUTPUTS))
         )
     if output is not None and not output.resolve().parent.is_dir():
         raise ValueError(Errors.U063.format(path=str(output)))
-    nlp = spacy.blank(lang)
-    listed = [label.strip() for label in labels.split(",") if label.strip()]
-    student = {
-        "@misc": "spacy-uniner.LocalStudent.v1",
-        "model": model,
-        "hub": hub,
-        "device": device,
-    }
-    nlp.add_pipe(
-        "uniner", config={"labels": listed, "threshold": threshold, "student": student}
+    recipe = Recipe(
+        labels=_split_labels(labels),
+        model=model,
+        hub=hub,
+        threshold=threshold,
+        lang=lang,
+        device=device,
     )
+    nlp = recipe.build()
     docs = _annotate(nlp, list(_read_all(inputs, nlp.vocab)))
     if output is not None:
         _write(output, docs)
@@ -94,13 +101,94 @@ def annotate(
         _print_tables(docs)
     else:
         for doc in docs:
-            typer.echo(json.dumps(_to_row(doc), ensure_ascii=False))
-    ledger = cast("UniNER", nlp.get_pipe("uniner")).ledger
-    left_out = [f"{k} {ledger[k]}" for k in BUCKETS if ledger[k] and k not in SHOWN]
+            typer.echo(json.dumps(to_row(doc), ensure_ascii=False))
+    _tell_ledger(cast("UniNER", nlp.get_pipe("uniner")).ledger)
+
+
+@app.command("annotate-corpus")
+def annotate_corpus(
+    inputs: Annotated[List[Path], Argument(metavar="INPUT...", help=CORPUS_HELP)],
+    output: Annotated[Path, Option("--output", "-o", help=FOLDER_HELP)],
+    labels: Annotated[str, Option("--labels", "-l", help=LABELS_HELP)] = "",
+    model: Annotated[str, Option(help=MODEL_HELP)] = "mini",
+    hub: Annotated[
+        bool, Option("--hub", help="Allow the download of a hub name.")
+    ] = False,
+    threshold: Annotated[float, Option(help="Least probability, in [0, 1].")] = 0.0,
+    lang: Annotated[str, Option(help="Language of spaCy's tokenizer.")] = "en",
+    device: Annotated[str, Option(help='"auto", "cpu", "cuda", ...')] = "auto",
+    pipeline: Annotated[Optional[Path], Option(help=IN_PLACE_HELP)] = None,
+    code: Annotated[Optional[Path], Option(help=CODE_HELP)] = None,
+    format: Annotated[str, Option(help="jsonl, spacy or parquet.")] = "jsonl",
+    shard_size: Annotated[int, Option(help="Documents of a shard, at most.")] = 1000,
+    ray: Annotated[bool, Option("--ray", help="Share the work out over Ray.")] = False,
+    address: Annotated[Optional[str], Option(help=ADDRESS_HELP)] = None,
+    workers: Annotated[Optional[int], Option(help=WORKERS_HELP)] = None,
+    gpus: Annotated[Optional[float], Option(help="GPUs per worker, of Ray.")] = None,
+) -> None:
+    """Annotate files of any size into a folder of shards; run again, it goes on."""
+    from .corpora import annotate_corpus, run_on_ray
+
+    recipe = Recipe(
+        labels=_split_labels(labels),
+        model=model,
+        hub=hub,
+        threshold=threshold,
+        lang=lang,
+        device=device,
+        pipeline=pipeline,
+        code=code,
+    )
+    runner: Optional[Runner] = None
+    given = {"address": address, "workers": workers, "gpus": gpus}
+    if ray:
+        runner = run_on_ray(recipe, format, address=address, workers=workers, gpus=gpus)
+    elif unused := [name for name, value in given.items() if value is not None]:
+        problem = "is a setting of workers over Ray: give --ray as well"
+        raise ValueError(Errors.U118.format(setting=unused[0], problem=problem))
+    summary = annotate_corpus(
+        inputs,
+        output,
+        recipe,
+        format=format,
+        shard_size=shard_size,
+        runner=runner,
+        show_progress=sys.stderr.isatty(),
+    )
+    _tell_summary(summary, output)
+
+
+def _tell_summary(summary: "Summary", output: Path) -> None:
+    """Say what stands in the folder."""
+    told = [f"{summary.written} of {summary.documents} document(s)"]
+    told += [f"{summary.entities} entities", f"{summary.shards} shard(s)"]
+    typer.echo(f"{', '.join(told)} -> {output}", err=True)
+    if summary.errors:
+        where = output / "errors.jsonl"
+        typer.echo(f"{summary.errors} document(s) set aside -> {where}", err=True)
+    if summary.damaged:
+        names = ", ".join(summary.damaged[:3])
+        more = ", ..." if len(summary.damaged) > 3 else ""
+        typer.echo(f"missing or changed, made again: {names}{more}", err=True)
+    new = summary.shards - summary.reused
+    now = f"{new} shard(s) in {summary.seconds:.1f} s, {summary.reused} before"
+    typer.echo(now, err=True)
+    if summary.ledger:
+        _tell_ledger(summary.ledger)
+
+
+def _tell_ledger(ledger: Mapping[str, int]) -> None:
+    """Say what became of the strings that a student gave."""
+    found = [(name, ledger.get(name, 0)) for name in BUCKETS if name not in SHOWN]
+    left_out = [f"{name} {number}" for name, number in found if number]
     if left_out:
         typer.echo("not entities: " + ", ".join(left_out), err=True)
-    told = f"{ledger['certified']} of {ledger['answers']} answers"
+    told = f"{ledger.get('certified', 0)} of {ledger.get('answers', 0)} answers"
     typer.echo(f"certified equal to unconstrained decoding: {told}", err=True)
+
+
+def _split_labels(labels: str) -> Tuple[str, ...]:
+    return tuple(label.strip() for label in labels.split(",") if label.strip())
 
 
 @app.command()
@@ -248,15 +336,6 @@ def _annotate(nlp: Any, docs: List[Any]) -> List[Any]:
     )
 
 
-def _to_row(doc: Any) -> Dict[str, Any]:
-    """A document in the test set format, with probabilities."""
-    scores = span_scores(doc)
-    spans = [[e.start_char, e.end_char, e.label_] for e in doc.ents]
-    found = [scores.get((e.start, e.end, e.label_)) for e in doc.ents]
-    known = [None if score is None else round(score, 4) for score in found]
-    return {"text": doc.text, "spans": spans, "scores": known}
-
-
 def _write(output: Path, docs: List[Any]) -> None:
     """Write a file, whole or not at all."""
     from spacy.tokens import DocBin
@@ -268,7 +347,7 @@ def _write(output: Path, docs: List[Any]) -> None:
     if output.suffix == ".spacy":
         DocBin(docs=docs, store_user_data=True).to_disk(partial)
     else:
-        lines = (json.dumps(_to_row(doc), ensure_ascii=False) + "\n" for doc in docs)
+        lines = (json.dumps(to_row(doc), ensure_ascii=False) + "\n" for doc in docs)
         with partial.open("w", encoding="utf8") as out:
             out.writelines(lines)
     partial.replace(output)
@@ -298,7 +377,7 @@ def _plain(text: str) -> Text:
 def main() -> None:
     """Run, and turn errors into one line and an exit code."""
     try:
-        app(standalone_mode=False)
+        code = app(standalone_mode=False)
     except (ValueError, ImportError, RuntimeError, OSError) as e:
         typer.echo(f"error: {e}", err=True)
         sys.exit(1)
@@ -315,3 +394,5 @@ def main() -> None:
         if message:
             typer.echo(f"error: {message}", err=True)
         sys.exit(code)
+    # typer makes an exit code of Ctrl-C, and gives it back
+    sys.exit(code if isinstance(code, int) else 0)
