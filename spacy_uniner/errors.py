@@ -149,6 +149,8 @@ class Errors(metaclass=ErrorsWithCodes):
     U114 = "The pipeline fails on any text, so the fault is not in the documents: {reason}. What is done stays; put it right and give the same command again."
     U115 = "Shard {shard} (documents {first} to {last}) ended its worker {times} times: {reason}. What is done stays. Give the workers more memory, make shards smaller in a new folder, or take the document out that does it."
     U116 = "{workers} worker(s) with {cpus} CPU(s) and {gpus} GPU(s) each do not fit Ray's {found}. Ask for fewer (`workers`, `gpus`), or add machines."
-    U117 = "{path!r} holds no run to go on with: {reason}. Give an empty or a new folder."
+    U117 = (
+        "{path!r} holds no run to go on with: {reason}. Give an empty or a new folder."
+    )
     U118 = "`{setting}` {problem}."
     U119 = "A component of the pipeline gives other documents than it was given, so their numbers are lost. Annotate in place, as spaCy asks for."

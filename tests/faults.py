@@ -273,3 +273,75 @@ class BatchServer(Server):
             handler.send(self.files[parts[1]], kind="application/octet-stream")
         else:
             handler.refuse(404, "no such thing")
+
+
+# ---- students: /v1/completions, and what servers of it have beside it
+
+
+def written(text: str, *, n_prompt: int = 1, **choice) -> dict:
+    """The body of a right completion."""
+    return {
+        "id": "cmpl-1",
+        "object": "text_completion",
+        "model": "student",
+        "choices": [{"index": 0, "text": text, "finish_reason": "stop", **choice}],
+        "usage": {"prompt_tokens": n_prompt, "completion_tokens": 3},
+    }
+
+
+class Completing:
+    """Completes prompts, and can do as much as it is told to be able to."""
+
+    def __init__(
+        self,
+        answer: Callable[[dict], str],
+        *,
+        bad: Optional[Mode] = None,
+        when: Callable[[dict], bool] = lambda body: True,
+        n_first: int = 2,
+        logprobs: Optional[Callable[[dict], dict]] = None,
+        takes: str = "",
+        unknown: tuple = (),
+        models: Optional[List[dict]] = None,
+        counts: Optional[dict] = None,
+    ) -> None:
+        self.answer, self.bad, self.when = answer, bad, when
+        self.n_first = n_first  # tokens of a prompt that is one marker
+        self.logprobs, self.takes, self.unknown = logprobs, takes, unknown
+        self.models, self.counts = models, counts
+        self.bodies: List[dict] = []  # in the order in which they came
+
+    def __call__(self, handler: Handler, content: bytes, number: int) -> None:
+        if handler.path == "/v1/models":
+            if self.models is None:
+                handler.refuse(500, "no cache folder")
+            else:
+                handler.send({"object": "list", "data": self.models})
+        elif handler.path == "/tokenize" and self.counts is not None:
+            handler.send(self.counts)
+        elif handler.path != "/v1/completions":
+            handler.refuse(404, "Not Found")
+        else:
+            self.complete(handler, content, number)
+
+    def complete(self, handler: Handler, content: bytes, number: int) -> None:
+        body = json.loads(content)
+        with handler.server.lock:
+            self.bodies.append(body)
+        if self.bad and self.when(body):
+            self.bad(handler, content, number)
+        elif set(self.unknown) & set(body):
+            handler.refuse(422, "Unexpected fields in the request")
+        else:
+            handler.send(self.body(body))
+
+    def body(self, body: dict) -> dict:
+        grammar = body.get(self.takes)
+        if isinstance(grammar, dict):
+            grammar = grammar["grammar"]
+        if grammar and "uniner" in grammar:
+            return written('["uniner"]')
+        choice: dict = {}
+        if self.logprobs and "logprobs" in body:
+            choice["logprobs"] = self.logprobs(body)
+        return written(self.answer(body), n_prompt=self.n_first, **choice)

@@ -21,6 +21,23 @@ FLOORS = [
     {"students.tree"},
     {"students.local"},
     {"students.reference"},
+    {"students.database"},
+    {"students.store"},
+    {"students.cache"},
+    {
+        "students.serving.address",
+        "students.serving.grammars",
+        "students.serving.prompts",
+    },
+    {
+        "students.serving.replies",
+        "students.serving.settings",
+        "students.serving.folder",
+    },
+    {"students.serving.client", "students.serving.scores"},
+    {"students.serving.probing"},
+    {"students.serving.asking"},
+    {"students.server"},
     {"component"},
     {"corpora.records", "corpora.formats", "corpora.recipe", "corpora.writing"},
     {"corpora.shards", "corpora.documents", "corpora.plan"},
@@ -48,7 +65,7 @@ FLOORS = [
     {"benchmark.running"},
     {"benchmark.report", "benchmark.export"},
     {"benchmark.__main__"},
-    {"__main__", "students"},
+    {"__main__", "students", "students.serving"},
 ]
 HEAVY = {
     "torch",
@@ -59,6 +76,8 @@ HEAVY = {
     "safetensors",
     "huggingface_hub",
     "peft",
+    "httpx2",
+    "pyarrow",
 }
 MODULES = {
     ".".join(path.relative_to(PACKAGE).with_suffix("").parts).removesuffix(

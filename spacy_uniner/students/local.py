@@ -6,10 +6,14 @@ How a checkpoint is found and loaded is in `checkpoint`, how answers are written
 in `tree`.
 """
 
+import hashlib
+import json
 import math
 import re
 import threading
 import warnings
+from dataclasses import asdict
+from pathlib import Path
 from typing import Any, Dict, List, Optional, Sequence, Tuple
 
 from spacy import registry
@@ -24,6 +28,8 @@ from .checkpoint import (
     DEVICES,
     DTYPES,
     Checkpoint,
+    choose_device,
+    choose_dtype,
     find_checkpoint,
     load_model,
     load_tokenizer,
@@ -37,6 +43,9 @@ from .tree import write_tree
 PROMPT_TOKENS = 128  # tokens kept for template and type
 MAX_DATASET_CHARS = 100
 MAX_QUESTION_TOKENS = 512  # tokens of questions that share one reading of a passage
+# files of a checkpoint that answers depend on, and those among them that only tell of it
+FILES = ("*.json", "*.safetensors", "tokenizer.model")
+REMARKS = ("manifest.json", "training.json", "calibration.json")
 
 
 @registry.misc("spacy-uniner.LocalStudent.v1")
@@ -168,6 +177,7 @@ class LocalStudent:
         self._coder: Optional[Coder] = None
         self._model: Any = None
         self._llama: Optional[Llama] = None
+        self._digests: Optional[Dict[str, str]] = None
         self._lock = threading.Lock()
 
     @property
@@ -197,6 +207,29 @@ class LocalStudent:
         if self._llama is None:
             self._llama = Llama(self.model)
         return self._llama
+
+    @property
+    def identity(self) -> str:
+        """RETURNS (str): All that answers depend on, as JSON, for a cache: this version
+        of the package, SHA-256 of weights, config and tokenizer, and settings. Files
+        are read on first use, and nothing is loaded. What changes only how numbers are
+        rounded is left out, such as device and batch."""
+        from .. import __version__
+
+        if self._digests is None:
+            self._digests = _digest(self.checkpoint.path)
+        told = {
+            "student": f"spacy-uniner {__version__} local",
+            "files": self._digests,
+            "template": repr(get_template(self.template)),
+            "dataset": self.dataset,
+            "dtype": str(choose_dtype(self.dtype, choose_device(self.device))),
+            "max_new_tokens": self.max_new_tokens,
+            "constrained": self.constrained,
+            "empty_bound": self.empty_bound,
+            "calibration": asdict(self.calibration),
+        }
+        return json.dumps(told, sort_keys=True)
 
     def count_tokens(self, text: str) -> int:
         """RETURNS (int): Length of a text, in tokens."""
@@ -295,13 +328,27 @@ class LocalStudent:
 
     def __getstate__(self) -> Dict[str, Any]:
         state = self.__dict__.copy()
-        for name in ("_coder", "_model", "_llama", "_lock"):
+        for name in ("_coder", "_model", "_llama", "_digests", "_lock"):
             del state[name]
         return state
 
     def __setstate__(self, state: Dict[str, Any]) -> None:
         self.__dict__.update(state)
         self._forget()
+
+
+def _digest(folder: Path) -> Dict[str, str]:
+    """RETURNS (Dict[str, str]): SHA-256 of each file of a checkpoint that answers depend
+    on. Weights are many gigabytes, so they are read in pieces."""
+    found = {}
+    for path in sorted({path for pattern in FILES for path in folder.glob(pattern)}):
+        if path.name not in REMARKS:
+            summed = hashlib.sha256()
+            with path.open("rb") as file:
+                while part := file.read(2**20):
+                    summed.update(part)
+            found[path.name] = summed.hexdigest()
+    return found
 
 
 def _split(questions: List[List[int]]) -> List[List[List[int]]]:

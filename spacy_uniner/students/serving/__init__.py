@@ -1,0 +1,1 @@
+"""The parts of a student behind an OpenAI-compatible server."""
