@@ -3,6 +3,7 @@
 import hashlib
 import io
 import json
+import sys
 import tarfile
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -22,7 +23,7 @@ from typer.testing import CliRunner
 from spacy_uniner.benchmark import fetching, official_scores, registry
 from spacy_uniner.benchmark.__main__ import app
 from spacy_uniner.benchmark.examples import Example, draw, read_split
-from spacy_uniner.benchmark.report import ZERO_SHOT, averages
+from spacy_uniner.benchmark.report import ZERO_SHOT, averages, draw_plots
 from spacy_uniner.benchmark.running import (
     find,
     load_system,
@@ -482,6 +483,12 @@ def test_run_score_report_with_any_nlp(toys, patterns):
     page = (folder / "report.html").read_text()
     assert page.count("<mark") == 4  # Ada twice, Paris missed, "here" invented
     assert (folder / "sets.svg").exists() and (folder / "domains.svg").exists()
+
+
+def test_report_without_matplotlib_says_what_to_install(toys, monkeypatch):
+    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
+    with pytest.raises(ImportError, match=r"U038.*spacy-uniner\[benchmark\]"):
+        draw_plots({}, toys)
 
 
 def test_run_goes_on_where_it_stopped(toys, patterns):

@@ -276,7 +276,7 @@ def main() -> None:
     """Run the command line; what is wrong with what was given is told in one line."""
     try:
         app()
-    except (OSError, ValueError) as err:
+    except (ImportError, OSError, ValueError) as err:
         raise SystemExit(f"Error: {err}") from None
 
 

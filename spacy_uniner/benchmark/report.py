@@ -14,6 +14,7 @@ import spacy
 from spacy.tokens import Doc
 from spacy.util import filter_spans
 
+from ..errors import Errors
 from ..visual import render
 from .running import read_predictions
 from .score import Prediction, Span
@@ -197,8 +198,15 @@ def draw_plots(scores: Mapping[str, Any], folder: Path) -> List[Path]:
 
     scores (Mapping[str, Any]): Those of a system. folder (Path): Where plots go.
     RETURNS (List[Path]): The plots, SVG.
+    RAISES (ImportError): U038, if matplotlib is missing.
     """
-    from matplotlib.figure import Figure
+    try:
+        from matplotlib.figure import Figure
+    except ImportError as e:
+        message = Errors.U038.format(
+            package="matplotlib", purpose="plots", install="'spacy-uniner[benchmark]'"
+        )
+        raise ImportError(message) from e
 
     domains = {k: v["f1"] for k, v in scores["averages"]["domains"].items()}
     sets = {name: found["official"]["f1"] for name, found in scores["sets"].items()}
