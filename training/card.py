@@ -44,7 +44,7 @@ Strict micro-F1 with the official normalization, on whole test sets, from `{comm
 UniNER-7B {uniner}. A model of this size, trained for minutes on two processor cores, is far from them: it is here so that
 everything runs, offline and at once; for quality use a larger checkpoint (`model = ...`).
 
-Zero-shot sets were never trained on, nor looked at to choose anything; training passages that share a sentence or
+Zero-shot sets were never trained on, and no setting was fitted on them; training passages that share a sentence or
 13 words in a row with their dev or test parts were dropped. `certified`: plain greedy decoding over the whole
 vocabulary would have said the same in {least:.0%} ({least_set}) to {most:.0%} ({most_set}) of the answers.
 
