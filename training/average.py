@@ -17,7 +17,9 @@ from typing import Dict, List, Sequence
 import torch
 from safetensors.torch import load_file, save_file
 
-from .files import InputError, run_script, sha256_of, write_json
+from spacy_uniner.sums import sha256_of
+
+from .files import InputError, run_script, write_json
 
 WEIGHTS = "model.safetensors"
 # what the checkpoints must have in common

@@ -6,7 +6,6 @@ Knows JSON lines and nothing of what is in them.
 
 import fcntl
 import gzip
-import hashlib
 import json
 import os
 import re
@@ -108,15 +107,6 @@ def _lines(path: Path) -> Iterator[bytes]:
             yield from lines
         except (EOFError, zlib.error) as error:
             raise InputError(f"{error} ({path})") from None
-
-
-def sha256_of(path: Path) -> str:
-    """RETURNS (str): The SHA-256 sum of a file, in hexadecimal."""
-    digest = hashlib.sha256()
-    with path.open("rb") as data:
-        while block := data.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()
 
 
 @contextmanager

@@ -26,8 +26,9 @@ from accelerate import Accelerator
 from spacy_uniner.errors import Errors
 from spacy_uniner.students.checkpoint import Checkpoint, find_checkpoint, load_tokenizer
 from spacy_uniner.students.coding import Coder
+from spacy_uniner.sums import sha256_of
 
-from .files import InputError, alone, run_script, sha256_of, write_json
+from .files import InputError, alone, run_script, write_json
 from .settings import add_settings, read_settings
 from .tuning.data import Conversations
 from .tuning.examples import Encoder

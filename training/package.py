@@ -7,7 +7,9 @@ import argparse
 import shutil
 from pathlib import Path
 
-from .files import run_script, sha256_of, write_json
+from spacy_uniner.sums import sha256_of
+
+from .files import run_script, write_json
 
 FILES = (
     "config.json",

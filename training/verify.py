@@ -6,7 +6,9 @@ python -m training.verify assets/SHA256SUMS
 import argparse
 from pathlib import Path
 
-from .files import InputError, run_script, sha256_of
+from spacy_uniner.sums import sha256_of
+
+from .files import InputError, run_script
 
 
 def main() -> None:

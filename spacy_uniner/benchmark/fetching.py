@@ -15,6 +15,7 @@ from typing import Dict, Iterable, List, Sequence
 import requests
 
 from ..errors import Errors
+from ..sums import sha256_of
 from .registry import TestSet
 
 RAW = "https://raw.githubusercontent.com/{repository}/{commit}/{path}"
@@ -101,19 +102,11 @@ def digest(folder: Path, paths: Sequence[Path]) -> str:
     RETURNS (str): SHA-256, in hex: of the file if there is one, and otherwise of a
         line "SHA-256  name" for each, in the order of names.
     """
-    each = {path.relative_to(folder).as_posix(): _sha256(path) for path in paths}
+    each = {path.relative_to(folder).as_posix(): sha256_of(path) for path in paths}
     if len(each) == 1:
         return next(iter(each.values()))
     lines = "".join(f"{each[name]}  {name}\n" for name in sorted(each))
     return hashlib.sha256(lines.encode("utf8")).hexdigest()
-
-
-def _sha256(path: Path) -> str:
-    found = hashlib.sha256()
-    with path.open("rb") as file:
-        while chunk := file.read(CHUNK):
-            found.update(chunk)
-    return found.hexdigest()
 
 
 def check(test_set: TestSet, part: str, folder: Path, paths: Sequence[Path]) -> None:

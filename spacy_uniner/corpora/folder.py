@@ -15,9 +15,10 @@ from pathlib import Path
 from typing import Any, Dict, Iterator, List, Mapping, Optional, Set
 
 from ..errors import Errors
+from ..sums import sha256_of
 from .plan import compare
 from .working import Result
-from .writing import append_rows, encode, sha256_of, sync_folder, telling, write_whole
+from .writing import append_rows, encode, sync_folder, telling, write_whole
 
 MANIFEST, JOURNAL, ERRORS = "manifest.json", "shards.jsonl", "errors.jsonl"
 LOCK = ".lock"

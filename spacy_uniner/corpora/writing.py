@@ -1,6 +1,5 @@
 """Files that outlive a kill and a full disk: whole or not at all, and on disk."""
 
-import hashlib
 import json
 import os
 from contextlib import contextmanager
@@ -47,15 +46,6 @@ def append_rows(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
 def encode(row: Mapping[str, Any]) -> bytes:
     """RETURNS (bytes): A line of JSON."""
     return json.dumps(row, ensure_ascii=False).encode("utf8", "replace") + b"\n"
-
-
-def sha256_of(path: Path) -> str:
-    """RETURNS (str): The SHA-256 sum of a file, in hexadecimal."""
-    digest = hashlib.sha256()
-    with path.open("rb") as content:
-        while block := content.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()
 
 
 def sync_folder(path: Path) -> None:

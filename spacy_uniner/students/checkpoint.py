@@ -4,7 +4,6 @@ Safetensors only, no remote code, no hub unless it is asked for. Knows LLaMA
 checkpoints; nothing of prompts beyond the name of the template.
 """
 
-import hashlib
 import importlib.util
 import json
 import os
@@ -15,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Dict, Optional
 
 from ..errors import Errors, Warnings
+from ..sums import sha256_of
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -147,7 +147,7 @@ def verify(checkpoint: Checkpoint) -> None:
     for file, expected in json.loads(manifest.read_text(encoding="utf8")).items():
         path = checkpoint.path / file
         exists = path.is_file()
-        found = hashlib.sha256(path.read_bytes()).hexdigest() if exists else "no file"
+        found = sha256_of(path) if exists else "no file"
         if found != expected:
             raise ValueError(
                 Errors.U040.format(

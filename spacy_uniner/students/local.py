@@ -6,7 +6,6 @@ How a checkpoint is found and loaded is in `checkpoint`, how answers are written
 in `tree`.
 """
 
-import hashlib
 import json
 import math
 import re
@@ -21,6 +20,7 @@ from spacy import registry
 from ..answers import read_answer
 from ..errors import Errors, Warnings
 from ..prompt import get_template, is_printable_phrase
+from ..sums import sha256_of
 from ..types import Answer, Mention, Question
 from .branch import Decoding, Row, Written
 from .calibration import Calibration
@@ -339,15 +339,11 @@ class LocalStudent:
 
 def _digest(folder: Path) -> Dict[str, str]:
     """RETURNS (Dict[str, str]): SHA-256 of each file of a checkpoint that answers depend
-    on. Weights are many gigabytes, so they are read in pieces."""
+    on."""
     found = {}
     for path in sorted({path for pattern in FILES for path in folder.glob(pattern)}):
         if path.name not in REMARKS:
-            summed = hashlib.sha256()
-            with path.open("rb") as file:
-                while part := file.read(2**20):
-                    summed.update(part)
-            found[path.name] = summed.hexdigest()
+            found[path.name] = sha256_of(path)
     return found
 
 

@@ -8,8 +8,9 @@ import json
 import re
 import time
 from dataclasses import dataclass
-from email.utils import parsedate_to_datetime
 from typing import Dict, Mapping, NoReturn, Optional
+
+from spacy_uniner.students.serving.replies import read_wait
 
 from ..files import SURROGATE, InputError
 
@@ -213,19 +214,3 @@ def _stop(what: str, words: str, cure: str) -> NoReturn:
     said = f" It says: {words!r}." if words else ""
     end = f" {cure}" if cure else ""
     raise StopRun(f"The server stops the run: {what}.{said}{end}")
-
-
-def read_wait(value: Optional[str]) -> Optional[float]:
-    """Read a Retry-After header.
-
-    value (Optional[str]): Seconds or a date.
-    RETURNS (Optional[float]): Seconds from now; None if it tells no time.
-    """
-    try:
-        wait = float(value or "")
-    except ValueError:
-        try:
-            wait = parsedate_to_datetime(value or "").timestamp() - time.time()
-        except (TypeError, ValueError, OverflowError):
-            return None
-    return max(0.0, wait) if wait == wait and wait != float("inf") else None
