@@ -134,8 +134,8 @@ def main() -> None:
         "",
         "Variants go on from the weights that shipped before, which learned from negatives by "
         "frequency and hard ones, types by name, and no dataset's name: so they tell "
-        "what a change does to a trained student, not to one from scratch. F1 on dev "
-        "parts, in percent: of open types (`llm_teacher_open`), at the dial that fits dev "
+        "what a change does to a trained student, not to one from scratch. F1 of greedy "
+        "answers on dev parts, in percent: of open types (`llm_teacher_open`), at the dial that fits dev "
         f"best and at the greedy one, and the mean of six closed sets. {variants['date']}, "
         f"`{variants['command']}`",
         "",

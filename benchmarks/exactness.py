@@ -33,7 +33,7 @@ def compare(model: str, dtype: str, asked: Sequence[Asked]) -> Dict[str, Any]:
     RETURNS (Dict[str, Any]): Counts.
     """
     settings: Dict[str, Any] = {"model": model, "dtype": dtype, "max_new_tokens": 24}
-    guided = make_local_student(**settings, empty_bound=0.5)
+    guided = make_local_student(**settings, mention_bound=0.0, empty_bound=0.5)
     free = make_local_student(**settings, constrained=False)
     reference = ReferenceStudent(free)
     counts = dict.fromkeys(("pairs", "certified", "certified_equal", "free_equal"), 0)

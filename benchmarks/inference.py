@@ -207,17 +207,21 @@ class Ablated:
 
 
 def ablations(model: str, asked: Sequence[Asked], *, rounds: int) -> Dict[str, Any]:
-    """RETURNS (Dict[str, Any]): Rates of the tree without one of its parts."""
+    """RETURNS (Dict[str, Any]): Rates of the tree without one of its parts, and of the
+    search over lists that is the default."""
     student = make_student(model)
     peers: Dict[str, Callable] = {"tree": Tree(student)}
     for what in ("tree", "speculative opening", "drafts of mentions", "batching"):
         peers[f"without {what}"] = Ablated(student, what)
     peers["without bf16"] = Tree(make_student(model, dtype="float32"))
+    peers["searching"] = Tree(make_student(model, mention_bound=None))
     return time_rounds(peers, asked, rounds=rounds, shortest=math.inf)
 
 
 def make_student(model: str, **settings: Any) -> LocalStudent:
-    """RETURNS (LocalStudent): A student for long passages, whose answers end soon."""
+    """RETURNS (LocalStudent): A student for long passages, whose answers end soon;
+    greedy, as all peers are."""
+    settings = {"mention_bound": 0.0, **settings}
     return make_local_student(
         model=model, max_passage_tokens=512, max_new_tokens=64, **settings
     )

@@ -36,7 +36,6 @@ from .visual import save_page, span_scores
 if TYPE_CHECKING:
     from .component import UniNER
     from .corpora import Runner, Summary
-    from .students.local import LocalStudent
 
 INPUT_HELP = "Text, or .txt, .jsonl, .spacy files; - for standard input."
 LABELS_HELP = 'Types, with commas: "person, medical condition".'
@@ -217,62 +216,38 @@ def info(
 ) -> None:
     """Tell about a student, or about those of a saved pipeline: size, licence,
     template, device, labels."""
-    from .students.local import LocalStudent, make_local_student
+    from .about import about
+    from .students.local import make_local_student
 
     if pipeline is None:
-        _tell(_about(make_local_student(model=model), verify))
+        _tell(about(make_local_student(model=model), verify=verify))
         return
     import spacy
 
     for name, component in spacy.load(pipeline).pipeline:
         student = getattr(component, "student", None)
-        if isinstance(student, LocalStudent):
+        if student is not None:
             types = cast("UniNER", component).types
             labels = [f"{label}: {', '.join(asked)}" for label, asked in types.items()]
-            _tell(
-                {
-                    "component": name,
-                    "labels": "; ".join(labels),
-                    **_about(student, verify),
-                }
-            )
+            rows = {"component": name, "labels": "; ".join(labels)}
+            _tell({**rows, **about(student, verify=verify)})
+
+
+@app.command("copy-for-server")
+def copy_for_server(
+    output: Annotated[Path, Argument(help="A folder that does not exist yet.")],
+    model: Annotated[str, Option(help=MODEL_HELP)] = "mini",
+) -> None:
+    """Copy a student for vLLM, llama.cpp or `transformers serve`: the shipped one and
+    its like need that, other checkpoints do not."""
+    from .students.serving.folder import write_copy
+
+    typer.echo(f"{model} -> {write_copy(model, output)}", err=True)
 
 
 def _tell(rows: Dict[str, Any]) -> None:
     for name, value in rows.items():
-        typer.echo(f"{name:14}{value}")
-
-
-def _about(student: "LocalStudent", verify: bool) -> Dict[str, Any]:
-    """What is known of a student; with `verify`, what loading it shows."""
-    from .students.calibration import Calibration
-    from .students.checkpoint import choose_device, choose_dtype
-
-    checkpoint = student.checkpoint
-    device = choose_device(student.device)
-    config = checkpoint.config
-    sizes = f"{config['num_hidden_layers']} layers, hidden {config['hidden_size']}"
-    rows: Dict[str, Any] = {
-        "student": checkpoint.name,
-        "folder": checkpoint.path,
-        "weights": f"{checkpoint.n_bytes / 2**20:.1f} MiB",
-        "architecture": f"{sizes}, {config['vocab_size']} pieces",
-        "template": student.template,
-        "passages": f"up to {student.max_passage_tokens} tokens",
-        "licence": checkpoint.licence or "none stated",
-        "empty bound": student.empty_bound,
-        "calibrated": "no" if student.calibration == Calibration() else "yes",
-        "device": device,
-        "dtype": choose_dtype(student.dtype, device),
-    }
-    if verify:
-        copied = student.coder.guide("") is not None
-        rows["parameters"] = f"{student.model.num_parameters() / 1e6:.1f} M"
-        rows["mentions"] = (
-            "verbatim by construction" if copied else "checked afterwards"
-        )
-        rows["verified"] = "yes"
-    return rows
+        typer.echo(f"{name:16}{value}")
 
 
 def _read_all(inputs: List[str], vocab: Any) -> Iterator[Any]:

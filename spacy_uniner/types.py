@@ -24,10 +24,11 @@ class Mention:
     """A string that a student named.
 
     text (str): The string, as it was answered.
-    probability (float): That it is right. Product of the probabilities of its
-        pieces, from its opening to its closing quote, each among the pieces that
-        could legally come (verbatim copies), or among all (no constraint); calibrated
-        where the checkpoint has a calibration; 1.0 where a student tells none.
+    probability (float): That it is right. Of a search over answers: that the answer
+        holds it. Of a greedy answer: product of the probabilities of its pieces, from
+        its opening to its closing quote. Each piece among those that could legally
+        come (verbatim copies), or among all (no constraint); calibrated where the
+        checkpoint has a calibration; 1.0 where a student tells none.
     """
 
     text: str
@@ -45,7 +46,8 @@ class Answer:
     certified (bool): Whether, up to the close of the list, it equals plain greedy
         decoding over the whole vocabulary.
     text (str): The answer, raw.
-    n_tokens (int): Its length, in tokens of the student; 0 where it tells none.
+    n_tokens (int): Length of the greedy answer, in tokens of the student; 0 where it
+        tells none.
     """
 
     mentions: Tuple[Mention, ...] = ()

@@ -128,3 +128,26 @@ def test_cli_info_tells_about_a_saved_pipeline(tmp_path):
     result = run("info", "--pipeline", str(tmp_path))
     assert result.exit_code == 0, result.output
     assert "PER: person, human" in result.stdout and "mini" in result.stdout
+
+
+def test_cli_info_tells_about_students_of_every_kind(tmp_path):
+    server = {"@misc": "spacy-uniner.ServerStudent.v1", "model": "uniner-7b"}
+    server |= {"url": "http://localhost:8000/v1", "key_env": "MY_KEY"}
+    cached = {"@misc": "spacy-uniner.CachedStudent.v1", "path": "kept.sqlite"}
+    nlp = spacy.blank("en")
+    config = {"labels": ["person"], "student": {**cached, "student": server}}
+    nlp.add_pipe("uniner", config=config)
+    nlp.add_pipe("sentencizer")
+    nlp.to_disk(tmp_path)
+    result = run("info", "--pipeline", str(tmp_path))
+    assert result.exit_code == 0, result.output
+    for word in ("uniner-7b", "localhost:8000", "$MY_KEY", "kept.sqlite", "list"):
+        assert word in result.stdout
+
+
+def test_cli_copies_a_student_for_servers(tmp_path):
+    result = run("copy-for-server", str(tmp_path / "mini"))
+    assert result.exit_code == 0, result.output
+    assert (tmp_path / "mini" / "tokenizer.json").is_file()
+    result = run("copy-for-server", str(tmp_path / "mini"))
+    assert isinstance(result.exception, FileExistsError)

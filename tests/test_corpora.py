@@ -7,6 +7,7 @@ import random
 import resource
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -774,6 +775,19 @@ def test_ray_workers_fit_the_cluster(found, workers, gpus, device, expected):
             plan_workers(found, workers, gpus, device)
     else:
         assert plan_workers(found, workers, gpus, device) == expected
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1:{}", "ray://127.0.0.1:{}", "nonsense"])
+def test_ray_wrong_address_is_told_at_once(tmp_path, corpus, recipe, address):
+    pytest.importorskip("ray")
+    with socket.socket() as closed:
+        closed.bind(("127.0.0.1", 0))
+        address = address.format(closed.getsockname()[1])
+    runner = run_on_ray(recipe, "jsonl", address=address)
+    started = time.monotonic()
+    with pytest.raises(ValueError, match="U118.*address"):
+        annotate_corpus([corpus], tmp_path / "out", recipe, runner=runner)
+    assert time.monotonic() - started < 20
 
 
 @pytest.fixture(scope="module")

@@ -236,6 +236,25 @@ def test_spelling_tree_equals_one_token_at_a_time(student):
             assert answer.certified == certified
 
 
+@pytest.mark.parametrize("bound", [0.02])
+def test_spelling_search_sums_over_all_lists(student, bound):
+    """The same mention may be spelled in several ways: all of them count."""
+    from test_search import check_against_slow
+
+    questions = [(row["text"][:40], list(row["queries"])[:2]) for row in PASSAGES[:3]]
+    questions += [(passage, ["quote"]) for passage in ODD[:3]]
+    search = LocalStudent(
+        student.checkpoint,
+        dtype="float32",
+        max_new_tokens=32,
+        max_passage_tokens=600,
+        mention_bound=bound,
+    )
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        check_against_slow(search, questions, bound)
+
+
 def test_spelling_without_constraint_equals_the_reference(student):
     free = make_local_student(
         model=student.checkpoint.name,

@@ -122,8 +122,12 @@ def test_student_answers_do_not_depend_on_the_batch(tokens_per_batch):
         "",
     ],
 )
-def test_student_survives_odd_passages(passage):
-    student = make_student("mini", empty_bound=1.0)  # as much as there is to say
+@pytest.mark.parametrize(
+    "bounds",  # as much as there is to say
+    [{"mention_bound": 0.0, "empty_bound": 1.0}, {"mention_bound": 0.05}],
+)
+def test_student_survives_odd_passages(passage, bounds):
+    student = make_student("mini", **bounds)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         [row] = student([(passage, ["person", "thing that occurs nowhere"])])
@@ -157,7 +161,7 @@ def write_slowly(student, passage, entity_type):
 
 
 def test_tree_answers_equal_those_written_one_token_at_a_time():
-    student = make_student("mini", empty_bound=0.5)
+    student = make_student("mini", mention_bound=0.0, empty_bound=0.5)
     rows = (Path(__file__).parent / "data" / "passages.jsonl").read_text(
         encoding="utf8"
     )
@@ -176,7 +180,7 @@ def test_tree_answers_equal_those_written_one_token_at_a_time():
 
 @pytest.mark.parametrize("bound,named", [(0.0, 0), (1.0, 3)])
 def test_tree_dial_between_precision_and_recall(bound, named):
-    student = make_student("mini", empty_bound=bound)
+    student = make_student("mini", mention_bound=0.0, empty_bound=bound)
     [row] = student([QUESTIONS[0]])
     assert sum(bool(answer.mentions) for answer in row) == named
     assert not any(a.certified and a.mentions and a.p_empty > 0.5 for a in row)
@@ -209,7 +213,7 @@ def test_without_constraint_answers_equal_the_reference(which, tiny):
 
 def test_student_certified_answers_equal_the_reference():
     """A certificate says: plain greedy decoding gives the same."""
-    student = make_student("mini", empty_bound=0.5)
+    student = make_student("mini", mention_bound=0.0, empty_bound=0.5)
     questions = [
         (p, ["person", "organization", "location", "disease"]) for p, _ in QUESTIONS[:1]
     ]
@@ -224,7 +228,7 @@ def test_student_certified_answers_equal_the_reference():
 
 
 def test_student_that_does_not_end_is_cut_and_told():
-    student = make_student("mini", max_new_tokens=1, empty_bound=1.0)
+    student = make_student("mini", max_new_tokens=1, mention_bound=0.0, empty_bound=1.0)
     with pytest.warns(UserWarning, match="U103"):
         rows = student(
             [("Ada Byron met Charles Babbage in London.", ["person", "year", "city"])]
@@ -245,7 +249,8 @@ def test_student_that_does_not_end_is_cut_and_told():
         ({"max_new_tokens": 0}, "U039"),
         ({"max_passage_tokens": 0}, "U039"),
         ({"max_passage_tokens": 4000}, "U042"),
-        ({"empty_bound": 1.5}, "U044"),
+        ({"empty_bound": 1.5}, "U044.*empty_bound"),
+        ({"mention_bound": -0.1}, "U044.*mention_bound"),
         ({"dataset": "a\nb"}, "U048"),
     ],
 )

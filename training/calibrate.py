@@ -1,18 +1,18 @@
-"""Fit what a checkpoint's probabilities mean, on held-out conversations.
+"""Fit what a checkpoint's probabilities mean, and its dials, on held-out conversations.
 
-Answers every question as if it were not empty, keeps the probability that it is,
-and finds the bound at which the mean F1 over the dev sets is highest; then fits a
-temperature and a shift to the probabilities of emptiness and of mentions, on half of
-the questions, and measures the calibration error on the other half. Writes
-`calibration.json` into the checkpoint, and everything as a report. Zero-shot sets
-have no part in it.
+Finds the bounds at which F1 is highest on the mean over the dev sets: of searched
+answers the least probability of a mention, of greedy ones the probability from which
+on they are empty. Then fits a temperature and a shift to the probabilities of
+emptiness and of mentions, on half of the questions, and measures the calibration error
+on the other half. Writes `calibration.json` into the checkpoint, and everything as a
+report. Zero-shot sets have no part in it.
 
     python -m training.calibrate --checkpoint DIR --dev dev.jsonl --out calibration.json
 """
 
 import argparse
 from pathlib import Path
-from typing import Dict, Iterator, List, NamedTuple, Sequence, Tuple
+from typing import Any, Callable, Dict, List, NamedTuple, Optional, Sequence, Tuple
 
 import numpy as np
 import torch
@@ -25,7 +25,8 @@ from spacy_uniner.students.local import LocalStudent
 from .files import run_script, write_json
 from .turns import from_conversation, read_conversations
 
-BOUNDS = [round(0.05 * i, 2) for i in range(4, 20)]
+EMPTY_BOUNDS = [round(0.05 * i, 2) for i in range(4, 20)]
+MENTION_BOUNDS = [round(0.02 * i, 2) for i in range(3, 31)]
 BINS = 15  # of the calibration error
 
 # probability told, whether it was right
@@ -44,15 +45,20 @@ class Outcome(NamedTuple):
     mentions: List[Told]
 
 
-def ask_all(checkpoint: Path, dev: Path) -> Dict[str, List[Outcome]]:
-    """Answer dev questions as if none were empty.
+# what is named of an outcome at a bound
+Take = Callable[[Outcome, float], List[Told]]
+
+
+def ask_all(checkpoint: Path, dev: Path, **bounds: float) -> Dict[str, List[Outcome]]:
+    """Answer dev questions.
 
     checkpoint (Path): The checkpoint.
     dev (Path): Conversations; the set is the part of the id before its number.
+    bounds (float): `mention_bound`, `empty_bound` of the student.
     RETURNS (Dict[str, List[Outcome]]): Set -> outcome of each question.
     """
     student = LocalStudent(
-        find_checkpoint(str(checkpoint)), empty_bound=1.0, calibration=Calibration()
+        find_checkpoint(str(checkpoint)), calibration=Calibration(), **bounds
     )
     questions, golds = [], []
     for row in read_conversations(dev):
@@ -63,18 +69,61 @@ def ask_all(checkpoint: Path, dev: Path) -> Dict[str, List[Outcome]]:
     for (name, gold_lists), answers in zip(golds, student(questions)):
         for gold_list, answer in zip(gold_lists, answers):
             gold = {normalize(mention) for mention in gold_list}
-            named = {normalize(m.text): m.probability for m in answer.mentions}
+            named: Dict[str, float] = {}
+            for mention in answer.mentions:  # the same but for case is named once
+                string = normalize(mention.text)
+                named[string] = max(named.get(string, 0.0), mention.probability)
             told = [(p, mention in gold) for mention, p in named.items()]
             outcome = Outcome(len(gold), answer.p_empty, told)
             outcomes.setdefault(name, []).append(outcome)
     return outcomes
 
 
-def score_at(outcomes: Sequence[Outcome], bound: float) -> float:
-    """RETURNS (float): F1 in percent if answers are empty from this probability on."""
-    taken = [told for o in outcomes if o.p_empty < bound for told in o.mentions]
+def by_mentions(outcome: Outcome, bound: float) -> List[Told]:
+    """RETURNS (List[Told]): What is named from this probability on."""
+    return [told for told in outcome.mentions if told[0] >= bound]
+
+
+def by_emptiness(outcome: Outcome, bound: float) -> List[Told]:
+    """RETURNS (List[Told]): What is named if answers are empty from this probability on."""
+    return outcome.mentions if outcome.p_empty < bound else []
+
+
+def score_at(outcomes: Sequence[Outcome], take: Take, bound: float) -> float:
+    """RETURNS (float): F1 in percent at a bound."""
+    taken = [told for outcome in outcomes for told in take(outcome, bound)]
     n_gold = sum(o.n_gold for o in outcomes)
     return f1(sum(right for _, right in taken), len(taken), n_gold)[2]
+
+
+def find_bound(
+    outcomes: Dict[str, List[Outcome]],
+    take: Take,
+    bounds: Sequence[float],
+    half: Optional[str],
+) -> Tuple[float, Dict[str, Any]]:
+    """Find the bound with the highest mean F1.
+
+    outcomes (Dict[str, List[Outcome]]): Set -> outcome of each question.
+    take (Take): What is named at a bound.
+    bounds (Sequence[float]): The bounds to try.
+    half (Optional[str]): A set that weighs as much as all others together.
+    RETURNS (Tuple[float, Dict[str, Any]]): The bound, and all means and scores.
+    """
+    curve = {
+        bound: {name: score_at(o, take, bound) for name, o in outcomes.items()}
+        for bound in bounds
+    }
+    means = {bound: round(_mean(scores, half), 2) for bound, scores in curve.items()}
+    best = max(means, key=lambda bound: means[bound])
+    return best, {"mean_f1": means, "f1": curve}
+
+
+def _mean(scores: Dict[str, float], half: Optional[str]) -> float:
+    """RETURNS (float): Of all sets; with a half, of that one and the mean of the others."""
+    others = [score for name, score in scores.items() if name != half]
+    mean = sum(others) / max(len(others), 1)
+    return mean if half not in scores else (mean + scores[half]) / (1 + bool(others))
 
 
 def fit_scale(told: Sequence[Told]) -> Scale:
@@ -131,41 +180,41 @@ def fit(told: Sequence[Told]) -> Tuple[Scale, Dict[str, float]]:
     }
 
 
-def mentions_of(outcomes: Sequence[Outcome], bound: float) -> Iterator[Told]:
-    """YIELDS (Told): The mentions that would be named."""
-    for outcome in outcomes:
-        if outcome.p_empty < bound:
-            yield from outcome.mentions
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--checkpoint", type=Path, required=True)
     parser.add_argument("--dev", type=Path, required=True)
     parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument(
+        "--half", help="a dev set that weighs as much as all others together"
+    )
     args = parser.parse_args()
-    outcomes = ask_all(args.checkpoint, args.dev)
-    curve = {b: {name: score_at(o, b) for name, o in outcomes.items()} for b in BOUNDS}
-    means = {
-        b: round(sum(scores.values()) / len(scores), 2) for b, scores in curve.items()
-    }
-    best = max(means, key=lambda b: means[b])
-    every = [outcome for of_set in outcomes.values() for outcome in of_set]
+    least = MENTION_BOUNDS[0]
+    searched = ask_all(args.checkpoint, args.dev, mention_bound=least)
+    greedy = ask_all(args.checkpoint, args.dev, empty_bound=1.0)
+    bound, curve = find_bound(searched, by_mentions, MENTION_BOUNDS, args.half)
+    empty_bound, greedy_curve = find_bound(
+        greedy, by_emptiness, EMPTY_BOUNDS, args.half
+    )
+    every = [outcome for of_set in searched.values() for outcome in of_set]
     empty, empty_report = fit([(o.p_empty, not o.n_gold) for o in every])
-    mention, mention_report = fit(list(mentions_of(every, best)))
-    Calibration(best, empty, mention).save(args.checkpoint)
+    mention, mention_report = fit(
+        [told for o in every for told in by_mentions(o, bound)]
+    )
+    Calibration(empty_bound, empty, mention, bound).save(args.checkpoint)
     report = {
-        "empty_bound": best,
+        "mention_bound": bound,
         "empty": {**vars(empty), **empty_report},
         "mention": {**vars(mention), **mention_report},
-        "mean_f1": means,
-        "f1": curve,
+        **curve,
+        "greedy": {"empty_bound": empty_bound, **greedy_curve},
+        "half": args.half,
         "questions": len(every),
     }
     write_json(args.out, report)
-    print(
-        f"empty_bound {best}: mean dev F1 {means[best]}, at the greedy 0.5 {means[0.5]}"
-    )
+    means = greedy_curve["mean_f1"]
+    print(f"mention_bound {bound}: mean dev F1 {curve['mean_f1'][bound]}")
+    print(f"greedy answers: {means[empty_bound]} at {empty_bound}, {means[0.5]} at 0.5")
     print("calibration error: empty", empty_report, "mention", mention_report)
 
 

@@ -124,6 +124,11 @@ def main() -> None:
     parser.add_argument("--in-domain", nargs="*", default=[])
     parser.add_argument("--dtype", default="auto")
     parser.add_argument(
+        "--mention-bound",
+        type=float,
+        help="least probability of a mention; 0 for greedy answers, default: the checkpoint's",
+    )
+    parser.add_argument(
         "--limit", type=int, default=0, help="passages per set; 0 for all"
     )
     parser.add_argument("--names", type=Path, help="wordings of types, JSON lines")
@@ -137,7 +142,9 @@ def main() -> None:
     wordings = {row["type"]: row for row in read_rows(args.names)} if args.names else {}
     if args.definitions and not wordings:
         raise InputError("--definitions needs --names.")
-    student = make_local_student(model=args.model, dtype=args.dtype)
+    student = make_local_student(
+        model=args.model, dtype=args.dtype, mention_bound=args.mention_bound
+    )
     results: Dict[str, object] = {
         **describe_run("training.evaluate"),
         "split": args.split,

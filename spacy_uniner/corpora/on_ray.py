@@ -10,6 +10,7 @@ can write into a folder that another run has taken.
 """
 
 import logging
+import socket
 from collections import Counter
 from contextlib import ExitStack, contextmanager
 from typing import Any, Dict, Iterator, Optional, Tuple
@@ -20,6 +21,7 @@ from .recipe import Recipe
 from .shards import Shard
 from .working import Result, Worker
 
+KNOCK = 10.0  # seconds for a cluster to answer at all
 MAX_DEATHS = 3  # of workers over one shard, before it is to blame
 
 
@@ -110,6 +112,8 @@ def _connected(address: Optional[str], workers: Optional[int]) -> Iterator[None]
         yield
         return
     try:
+        if address:
+            _knock(address)
         ray.init(
             # without an address Ray would join any cluster that it finds on this machine
             address=address or "local",
@@ -118,13 +122,23 @@ def _connected(address: Optional[str], workers: Optional[int]) -> Iterator[None]
             log_to_driver=False,
             logging_level=logging.ERROR,
         )
-    except ConnectionError as e:
+    except (OSError, ValueError) as e:
         problem = f"{address!r} has no cluster of Ray that answers: {e}"
         raise ValueError(Errors.U118.format(setting="address", problem=problem)) from e
     try:
         yield
     finally:
         ray.shutdown()
+
+
+def _knock(address: str) -> None:
+    """Ray itself tries for minutes, and then ends the process.
+
+    RAISES (OSError): If nobody answers at an address that is one of host and port.
+    """
+    host, _, port = address.split("://")[-1].rpartition(":")
+    if host and port.isdigit():
+        socket.create_connection((host.strip("[]"), int(port)), KNOCK).close()
 
 
 class _Pool:

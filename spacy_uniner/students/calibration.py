@@ -43,8 +43,10 @@ class Scale:
 class Calibration:
     """How to read the probabilities of a checkpoint.
 
-    empty_bound (float): The dial between precision and recall: an answer is empty
-        when the probability of that, as the model tells it, is at least this.
+    empty_bound (float): A greedy answer is empty when the probability of that, as the
+        model tells it, is at least this.
+    mention_bound (float): A mention is named when its probability, as the model tells
+        it, is at least this; 0 for greedy answers.
     empty (Scale): For the probability of the empty list.
     mention (Scale): For the probability of a mention.
     """
@@ -52,6 +54,7 @@ class Calibration:
     empty_bound: float = 0.5
     empty: Scale = Scale()
     mention: Scale = Scale()
+    mention_bound: float = 0.0
 
     @classmethod
     def of(cls, folder: Path) -> "Calibration":
@@ -70,6 +73,7 @@ class Calibration:
                 float(found["empty_bound"]),
                 Scale(**found["empty"]),
                 Scale(**found["mention"]),
+                float(found.get("mention_bound", 0.0)),
             )
         except (ValueError, KeyError, TypeError) as e:
             raise ValueError(Errors.U046.format(path=str(path), problem=e)) from e

@@ -9,8 +9,9 @@ from typing import Iterator, List, Optional, Sequence, Tuple
 
 import numpy as np
 
-from .branch import Branch, Decoding, Row, Trunk
+from .branch import Branch, Decoding, Row, Shoot, Trunk
 from .llama import Llama, Memory, Reading
+from .search import Search
 
 SLOTS_STEP = 64  # what numbers of slots are rounded up to
 
@@ -36,29 +37,60 @@ def _round_up(n_slots: int) -> int:
 
 
 class Draft:
-    """The new tokens of a branch in one forward: what is pending, and guesses below."""
+    """The new tokens of a shoot in one forward: what is pending, and guesses below."""
 
-    def __init__(self, branch: Branch) -> None:
-        self.branch = branch
-        self.last = len(branch.pending) - 1  # certain up to here
-        guesses = branch.draft()
-        self.tokens = [*branch.pending, *(guess.token for guess in guesses)]
+    def __init__(self, branch: Branch, shoot: Shoot) -> None:
+        self.branch, self.shoot = branch, shoot
+        self.last = len(shoot.pending) - 1  # certain up to here
+        guesses = branch.draft(shoot)
+        self.tokens = [*shoot.pending, *(guess.token for guess in guesses)]
         below = [
             self.last + 1 + g.parent if g.parent >= 0 else self.last for g in guesses
         ]
         self.parents = (*range(-1, self.last), *below)
         self.slots: List[int] = []
         self.first = 0  # row of the first token among all hidden states
+        self.grown: List[Shoot] = []  # what goes on after this forward
 
     def __len__(self) -> int:
         return len(self.tokens)
 
-    def child(self, node: int, token: int) -> int:
+    def follow(
+        self, node: int, shoot: Shoot, logits: np.ndarray
+    ) -> List[Tuple[int, Shoot]]:
+        """Go on after a node: in this forward where the draft was right, else in the next.
+
+        node (int): The node.
+        shoot (Shoot): What is written with it.
+        logits (np.ndarray): After it. Shape: (n_vocab,)
+        RETURNS (List[Tuple[int, Shoot]]): Nodes below it, with what is written then.
+        """
+        further = []
+        for token, grown in self.branch.grow(shoot, logits):
+            child = self._child(node, token)
+            if child >= 0:
+                further.append((child, grown))
+                continue
+            line = self._line(node)
+            grown.path = [*grown.path, *(self.slots[i] for i in line)]
+            grown.position += len(line)
+            grown.pending = [token]
+            self.grown.append(grown)
+        return further
+
+    def _child(self, node: int, token: int) -> int:
         """RETURNS (int): The node for a token below another; -1 if none was drafted."""
         for i in range(max(node, self.last) + 1, len(self.tokens)):
             if self.parents[i] == node and self.tokens[i] == token:
                 return i
         return -1
+
+    def _line(self, node: int) -> List[int]:
+        """RETURNS (List[int]): The nodes down to one, from the first on."""
+        line = [node]
+        while self.parents[line[-1]] >= 0:
+            line.append(self.parents[line[-1]])
+        return line[::-1]
 
 
 class Grove:
@@ -72,7 +104,7 @@ class Grove:
         """
         self.rows = rows
         self.branches = [
-            Branch(passage, question, decoding)
+            _plant(passage, question, decoding)
             for passage in map(Trunk, rows)
             for question in passage.row.questions
         ]
@@ -86,9 +118,9 @@ class Grove:
         return sum(row.width for row in self.rows)
 
     @property
-    def live(self) -> List[Branch]:
-        """RETURNS (List[Branch]): The branches with more to write."""
-        return [branch for branch in self.branches if branch.is_live]
+    def shoots(self) -> List[Tuple[Branch, Shoot]]:
+        """RETURNS (List[Tuple[Branch, Shoot]]): Where there is more to write."""
+        return [(b, shoot) for b in self.branches for shoot in b.shoots]
 
     def _take(self, n: int) -> List[int]:
         """RETURNS (List[int]): Slots that hold nothing of use."""
@@ -126,13 +158,13 @@ class Grove:
             visible[at:end, passage.slots] = np.tri(end - at, dtype=bool)
             at = end
         for draft in drafts:
-            branch, end = draft.branch, at + len(draft)
+            end = at + len(draft)
             draft.slots = slots[at:end]
             sees, depth = _lineage(draft.parents)
             ids[at:end] = draft.tokens
-            positions[at:end] = branch.position + depth
-            visible[at:end, branch.passage.slots] = True
-            visible[at:end, branch.path] = True
+            positions[at:end] = draft.shoot.position + depth
+            visible[at:end, draft.branch.passage.slots] = True
+            visible[at:end, draft.shoot.path] = True
             visible[at:end, draft.slots] = sees
             at = end
         return Reading(self.memory, ids, positions, np.array(slots), visible)
@@ -151,17 +183,25 @@ class Grove:
         for row in self.rows:
             yield [next(rest) for _ in row.questions]
 
-    def settle(self, draft: Draft, kept: Sequence[int], pending: List[int]) -> None:
-        """Keep what became certain of a draft, and free the slots of the rest.
+    def settle(self, drafts: Sequence[Draft]) -> None:
+        """Keep what became certain of drafts, and free the slots of the rest.
 
-        kept (Sequence[int]): Nodes that are certain, in order.
-        pending (List[int]): What was chosen after them.
+        drafts (Sequence[Draft]): All drafts of some branches in a forward.
         """
-        branch = draft.branch
-        branch.path += [draft.slots[node] for node in kept]
-        branch.position += len(kept)
-        branch.pending = pending
-        if branch.is_live:
-            self.free += [s for i, s in enumerate(draft.slots) if i not in kept]
-        else:
-            self.free += branch.path + [s for s in draft.slots if s not in branch.path]
+        for draft in drafts:
+            branch = draft.branch
+            branch.slots += draft.slots
+            branch.shoots.remove(draft.shoot)
+            branch.shoots += draft.grown
+        for branch in {id(draft.branch): draft.branch for draft in drafts}.values():
+            kept = {slot for shoot in branch.shoots for slot in shoot.path}
+            self.free += [slot for slot in branch.slots if slot not in kept]
+            branch.slots = [slot for slot in branch.slots if slot in kept]
+
+
+def _plant(passage: Trunk, question: Sequence[int], decoding: Decoding) -> Branch:
+    """RETURNS (Branch): A search, where lists are guided and what is in them is bounded."""
+    guide = passage.row.guide
+    if guide is None or not decoding.constrained or not decoding.mention_bound:
+        return Branch(passage, question, decoding)
+    return Search(passage, question, decoding, guide=guide)

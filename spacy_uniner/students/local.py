@@ -59,6 +59,7 @@ def make_local_student(
     tokens_per_batch: int = 4096,
     max_passage_tokens: Optional[int] = None,
     max_new_tokens: int = 256,
+    mention_bound: Optional[float] = None,
     empty_bound: Optional[float] = None,
     constrained: bool = True,
     dataset: Optional[str] = None,
@@ -76,13 +77,17 @@ def make_local_student(
     max_passage_tokens (Optional[int]): Longest passage, in tokens; None for what the
         checkpoint says, or 256, the length that the paper's students were trained on.
     max_new_tokens (int): Longest answer, in tokens.
-    empty_bound (Optional[float]): The dial between precision and recall: an answer is
-        empty when the probability of that is at least this. 0.5 is the greedy
-        choice; None for what the checkpoint says, fitted on dev data, or 0.5. It is
-        compared with the model's own probability, before calibration.
+    mention_bound (Optional[float]): The dial between precision and recall: a mention
+        is named when the probability that the answer holds it is at least this, over
+        all answers that the student might give. 0 for the mentions of the one answer
+        that it gives greedily; None for what the checkpoint says, fitted on dev data,
+        or 0. It is compared with the model's own probability, before calibration.
+    empty_bound (Optional[float]): The dial of greedy answers: one is empty when the
+        probability of that is at least this. 0.5 is the greedy choice; None for what
+        the checkpoint says, or 0.5.
     constrained (bool): Whether an answer may hold nothing but JSON syntax and
         stretches of the passage. If not, it is what plain greedy decoding gives,
-        and `empty_bound` has no say.
+        and the bounds have no say.
     dataset (Optional[str]): Name for the dataset field of the prompt, for students that
         were trained with names of datasets, such as UniNER-7B-type-sup.
     RETURNS (LocalStudent): The student.
@@ -97,6 +102,7 @@ def make_local_student(
         tokens_per_batch=tokens_per_batch,
         max_passage_tokens=max_passage_tokens,
         max_new_tokens=max_new_tokens,
+        mention_bound=mention_bound,
         empty_bound=empty_bound,
         constrained=constrained,
         dataset=dataset,
@@ -116,6 +122,7 @@ class LocalStudent:
         tokens_per_batch: int = 4096,
         max_passage_tokens: Optional[int] = None,
         max_new_tokens: int = 256,
+        mention_bound: Optional[float] = None,
         empty_bound: Optional[float] = None,
         constrained: bool = True,
         dataset: Optional[str] = None,
@@ -159,10 +166,17 @@ class LocalStudent:
         if calibration is None:
             calibration = Calibration.of(checkpoint.path)
         self.calibration = calibration
+        if mention_bound is None:
+            mention_bound = calibration.mention_bound
         if empty_bound is None:
             empty_bound = calibration.empty_bound
-        if not 0.0 <= empty_bound <= 1.0:
-            raise ValueError(Errors.U044.format(found=empty_bound))
+        for setting, found in (
+            ("mention_bound", mention_bound),
+            ("empty_bound", empty_bound),
+        ):
+            if not 0.0 <= found <= 1.0:
+                raise ValueError(Errors.U044.format(setting=setting, found=found))
+        self.mention_bound = mention_bound
         self.empty_bound = empty_bound
         self.constrained = constrained
         if dataset is not None and not is_printable_phrase(dataset, MAX_DATASET_CHARS):
@@ -226,6 +240,7 @@ class LocalStudent:
             "dtype": str(choose_dtype(self.dtype, choose_device(self.device))),
             "max_new_tokens": self.max_new_tokens,
             "constrained": self.constrained,
+            "mention_bound": self.mention_bound,
             "empty_bound": self.empty_bound,
             "calibration": asdict(self.calibration),
         }
@@ -258,7 +273,8 @@ class LocalStudent:
         self._warn_of_cuts([w for row in written for w in row])
         answers: List[List[Answer]] = [[] for _ in questions]
         for owner, row in zip(owners, written):
-            answers[owner] += [self._read(w) for w in row]
+            passage, _ = questions[owner]
+            answers[owner] += [self._read(w, passage) for w in row]
         return answers
 
     def _write(self, rows: Sequence[Row]) -> List[List[Written]]:
@@ -270,6 +286,7 @@ class LocalStudent:
             max_new_tokens=self.max_new_tokens,
             tokens_per_batch=self.tokens_per_batch,
             empty_bound=self.empty_bound,
+            mention_bound=self.mention_bound,
             constrained=self.constrained,
         )
         llama = self.llama
@@ -289,7 +306,45 @@ class LocalStudent:
             message = Warnings.U103.format(truncated=cut, limit=self.max_new_tokens)
             warnings.warn(message, stacklevel=4)
 
-    def _read(self, written: Written) -> Answer:
+    def _read(self, written: Written, passage: str) -> Answer:
+        """Read what was written."""
+        if written.lists is None:
+            return self._read_greedy(written)
+        return self._read_lists(written, written.lists, passage)
+
+    def _read_lists(
+        self, written: Written, lists: Dict[Tuple[int, ...], float], passage: str
+    ) -> Answer:
+        """Name what is likely enough over the lists that might be written, in the order
+        of the passage."""
+        found: Dict[str, float] = {}
+        for ids, p in lists.items():
+            listed = self._listed(self.coder.answer(ids))
+            for mention in listed[-1:]:
+                if mention not in listed[:-1]:
+                    found[mention] = found.get(mention, 0.0) + p
+        named = [text for text, p in found.items() if p >= self.mention_bound]
+        named.sort(key=lambda text: (passage.find(text), len(text)))
+        text = json.dumps(named, ensure_ascii=False)
+        greedy = self.coder.answer(written.ids).strip()
+        listed = self._listed(greedy)
+        certified = written.certified and sorted(set(listed)) == sorted(named)
+        if certified:  # then it is that very answer
+            named, text = listed, greedy
+        scale = self.calibration.mention
+        return Answer(
+            tuple(Mention(name, scale(min(found[name], 1.0))) for name in named),
+            self.calibration.empty(written.p_empty) if written.p_empty else 0.0,
+            certified=certified,
+            text=text,
+            n_tokens=len(written.ids),
+        )
+
+    @staticmethod
+    def _listed(text: str) -> List[str]:
+        return [item.text for item in read_answer(text).items]
+
+    def _read_greedy(self, written: Written) -> Answer:
         """Read an answer, and score each mention by the pieces from its opening to
         its close."""
         text = self.coder.answer(written.ids)

@@ -13,7 +13,7 @@ how tokens are read in `llama`; here are only token IDs.
 
 from collections import deque
 from itertools import islice
-from typing import TYPE_CHECKING, Deque, Iterator, List, NamedTuple, Sequence, Tuple
+from typing import TYPE_CHECKING, Deque, Iterator, List, NamedTuple, Sequence
 
 import numpy as np
 
@@ -55,8 +55,8 @@ class _Forward:
         room (int): Tokens of a forward.
         """
         part = _Part(grove, [], [])
-        for branch in grove.live:
-            draft = Draft(branch)
+        for branch, shoot in grove.shoots:
+            draft = Draft(branch, shoot)
             passage = branch.passage
             is_new = not passage.slots and passage not in part.passages
             size = len(draft) + (len(passage.row.prefix) if is_new else 0)
@@ -95,27 +95,22 @@ class _Forward:
 
         hidden (Tensor): Hidden states. Shape: (n_tokens, hidden)
         """
-        every = [(part.grove, draft) for part in self.parts for draft in part.drafts]
+        drafts = [draft for part in self.parts for draft in part.drafts]
         # most branches end here: logits below are computed for the others only
-        ends = self._logits(hidden, [d.first + d.last for _, d in every])
-        going: List[Tuple[Grove, Draft, int]] = []
-        for (grove, draft), logits in zip(every, ends):
-            token = draft.branch.choose(logits)
-            child = draft.child(draft.last, token) if draft.branch.is_live else -1
-            if child < 0:
-                grove.settle(draft, range(draft.last + 1), [token])
-            else:
-                going.append((grove, draft, child))
-        guesses = [range(d.first + d.last + 1, d.first + len(d)) for _, d, _ in going]
+        ends = self._logits(hidden, [d.first + d.last for d in drafts])
+        going = [
+            (d, d.follow(d.last, d.shoot, logits)) for d, logits in zip(drafts, ends)
+        ]
+        going = [(draft, nodes) for draft, nodes in going if nodes]
+        guesses = [range(d.first + d.last + 1, d.first + len(d)) for d, _ in going]
         below = self._logits(hidden, [place for places in guesses for place in places])
-        for (grove, draft, node), places in zip(going, guesses):
+        for (draft, nodes), places in zip(going, guesses):
             mine = list(islice(below, len(places)))
-            kept = list(range(draft.last + 1))
-            while node >= 0:
-                kept.append(node)
-                token = draft.branch.choose(mine[node - draft.last - 1])
-                node = draft.child(node, token) if draft.branch.is_live else -1
-            grove.settle(draft, kept, [token])
+            while nodes:
+                node, shoot = nodes.pop()
+                nodes += draft.follow(node, shoot, mine[node - draft.last - 1])
+        for part in self.parts:
+            part.grove.settle(part.drafts)
 
     def _logits(self, hidden: "Tensor", places: Sequence[int]) -> Iterator[np.ndarray]:
         """Compute logits some places at a time, fewer where memory is short.
@@ -168,9 +163,9 @@ def write_tree(
                 continue
             forward.choose(hidden)
             for grove in live:
-                if not grove.live:
+                if not grove.shoots:
                     grove.memory = None
-            live = [grove for grove in live if grove.live]
+            live = [grove for grove in live if grove.shoots]
     return [
         [branch.written for branch in branches]
         for grove in groves
