@@ -124,14 +124,15 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--prompts", type=int, default=200)
-    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--timed", type=int, default=60, help="prompts a round")
+    parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--concurrency", type=int, nargs="*", default=[1, 8, 32])
     parser.add_argument(
         "--serve", nargs="*", default=[], help="more options of the server, without --"
     )
     args = parser.parse_args()
-    warnings.filterwarnings("ignore", "U10[39]")  # this server takes no grammars
-    asked = take(own_questions(args.data, args.prompts), args.prompts)
+    warnings.filterwarnings("ignore", r"\[U10[39]\]")  # this server takes no grammars
+    asked = own_questions(args.data, args.prompts)
     results: Dict[str, Any] = {**describe_run("benchmarks.serving")}
     results["load_before"] = os.getloadavg()[0]
     with served([f"--{option}" for option in args.serve]) as (url, model):
@@ -153,8 +154,10 @@ def main() -> None:
             "in process, unconstrained": free,
         }
         students |= {f"served, {n} at a time": at(n) for n in args.concurrency}
-        results["equality"] = equality(free, at(8), asked)
-        results["throughput"] = throughput(students, asked, args.rounds)
+        results["equality"] = equality(free, at(8), take(asked, args.prompts))
+        results["throughput"] = throughput(
+            students, take(asked, args.timed), args.rounds
+        )
     results["load_after"] = os.getloadavg()[0]
     write_json(args.out, results)
     print(results)

@@ -17,7 +17,7 @@ FLOORS = [
     {"prompt", "windows", "answers", "students.copying"},
     {"students.spelling", "students.llama", "students.calibration", "align", "visual"},
     {"students.coding", "students.branch", "students.checkpoint"},
-    {"students.search"},
+    {"students.search", "students.reading"},
     {"students.grove"},
     {"students.tree"},
     {"students.local"},

@@ -3,25 +3,23 @@
 Loads on the first question, never on construction; drops its weights when
 pickled; refuses to run after a fork.
 How a checkpoint is found and loaded is in `checkpoint`, how answers are written
-in `tree`.
+in `tree`, how they are read in `reading`.
 """
 
 import json
-import math
 import re
 import threading
 import warnings
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, Dict, List, Optional, Sequence, Tuple
+from typing import Any, Dict, List, Optional, Sequence
 
 from spacy import registry
 
-from ..answers import read_answer
 from ..errors import Errors, Warnings
 from ..prompt import get_template, is_printable_phrase
 from ..sums import sha256_of
-from ..types import Answer, Mention, Question
+from ..types import Answer, Question
 from .branch import Decoding, Row, Written
 from .calibration import Calibration
 from .checkpoint import (
@@ -38,6 +36,7 @@ from .checkpoint import (
 )
 from .coding import Coder
 from .llama import Llama
+from .reading import read_written
 from .tree import write_tree
 
 PROMPT_TOKENS = 128  # tokens kept for template and type
@@ -274,7 +273,12 @@ class LocalStudent:
         answers: List[List[Answer]] = [[] for _ in questions]
         for owner, row in zip(owners, written):
             passage, _ = questions[owner]
-            answers[owner] += [self._read(w, passage) for w in row]
+            answers[owner] += [
+                read_written(
+                    w, passage, self.coder, self.mention_bound, self.calibration
+                )
+                for w in row
+            ]
         return answers
 
     def _write(self, rows: Sequence[Row]) -> List[List[Written]]:
@@ -305,81 +309,6 @@ class LocalStudent:
         if cut:
             message = Warnings.U103.format(truncated=cut, limit=self.max_new_tokens)
             warnings.warn(message, stacklevel=4)
-
-    def _read(self, written: Written, passage: str) -> Answer:
-        """Read what was written."""
-        if written.lists is None:
-            return self._read_greedy(written)
-        return self._read_lists(written, written.lists, passage)
-
-    def _read_lists(
-        self, written: Written, lists: Dict[Tuple[int, ...], float], passage: str
-    ) -> Answer:
-        """Name what is likely enough over the lists that might be written, in the order
-        of the passage."""
-        found: Dict[str, float] = {}
-        for ids, p in lists.items():
-            listed = self._listed(self.coder.answer(ids))
-            for mention in listed[-1:]:
-                if mention not in listed[:-1]:
-                    found[mention] = found.get(mention, 0.0) + p
-        named = [text for text, p in found.items() if p >= self.mention_bound]
-        named.sort(key=lambda text: (passage.find(text), len(text)))
-        text = json.dumps(named, ensure_ascii=False)
-        greedy = self.coder.answer(written.ids).strip()
-        listed = self._listed(greedy)
-        certified = written.certified and sorted(set(listed)) == sorted(named)
-        if certified:  # then it is that very answer
-            named, text = listed, greedy
-        scale = self.calibration.mention
-        return Answer(
-            tuple(Mention(name, scale(min(found[name], 1.0))) for name in named),
-            self.calibration.empty(written.p_empty) if written.p_empty else 0.0,
-            certified=certified,
-            text=text,
-            n_tokens=len(written.ids),
-        )
-
-    @staticmethod
-    def _listed(text: str) -> List[str]:
-        return [item.text for item in read_answer(text).items]
-
-    def _read_greedy(self, written: Written) -> Answer:
-        """Read an answer, and score each mention by the pieces from its opening to
-        its close."""
-        text = self.coder.answer(written.ids)
-        reading = read_answer(text)
-        if len(written.closes) == len(reading.items):
-            borders = [0, *written.closes]
-            parts = [slice(a, b + 1) for a, b in zip(borders, borders[1:])]
-        else:
-            parts = self._overlaps(written, [(i.start, i.end) for i in reading.items])
-        scores = [math.prod(written.probabilities[part]) for part in parts]
-        scale = self.calibration.mention
-        return Answer(
-            tuple(Mention(i.text, scale(p)) for i, p in zip(reading.items, scores)),
-            self.calibration.empty(written.p_empty) if written.p_empty else 0.0,
-            reading.unreadable,
-            reading.truncated,
-            written.certified,
-            text.strip(),
-            len(written.ids),
-        )
-
-    def _overlaps(
-        self, written: Written, spans: Sequence[Tuple[int, int]]
-    ) -> List[slice]:
-        """Find the tokens that overlap stretches of an answer's text.
-
-        spans (Sequence[Tuple[int, int]]): Where they start and end, in characters.
-        RETURNS (List[slice]): First and past-last token of each.
-        """
-        offsets = self.coder.answer_offsets(written.ids) if spans else []
-        found = []
-        for start, end in spans:
-            at = [i for i, (a, b) in enumerate(offsets) if a < end and b > start]
-            found.append(slice(at[0], at[-1] + 1) if at else slice(0, 0))
-        return found
 
     def __getstate__(self) -> Dict[str, Any]:
         state = self.__dict__.copy()
