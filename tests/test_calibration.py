@@ -1,5 +1,6 @@
 """Probabilities that mean something: the file beside a checkpoint, and its fitting."""
 
+import json
 import random
 import shutil
 
@@ -8,7 +9,15 @@ import pytest
 from spacy_uniner.students.calibration import Calibration, Scale, log_odds
 from spacy_uniner.students.checkpoint import SHIPPED, find_checkpoint
 from spacy_uniner.students.local import LocalStudent, make_local_student
-from training.calibrate import calibration_error, fit, fit_scale
+from training.calibrate import (
+    Outcome,
+    by_emptiness,
+    by_mentions,
+    calibration_error,
+    find_bound,
+    fit,
+    fit_scale,
+)
 
 QUESTION = ("Ada Byron of London met Charles Babbage.", ["person", "city", "drug"])
 
@@ -57,6 +66,48 @@ def test_calibration_keeps_the_order_and_the_range():
     assert 0 < values[0] and values[-1] < 1
     assert Scale()(0.3) == 0.3
     assert log_odds(0.5) == 0
+
+
+OUTCOMES = {
+    # n_gold, p_empty, mentions: sure ones are right here
+    "closed": [Outcome(1, 0.2, [(0.9, True), (0.3, False)]), Outcome(0, 0.7, [])],
+    # and likely ones there
+    "open": [
+        Outcome(2, 0.4, [(0.5, True), (0.3, True), (0.1, False)]),
+        Outcome(0, 0.6, [(0.2, False)]),
+    ],
+}
+
+
+@pytest.mark.parametrize(
+    "take,half,expected",
+    [
+        (by_mentions, "open", {0.05: 66.7, 0.25: 83.3, 0.4: 83.3, 0.7: 50.0}),
+        (by_emptiness, "open", {0.3: 33.3, 0.5: 73.3, 0.65: 66.7}),
+        (by_mentions, None, {0.05: 66.7, 0.25: 83.3, 0.4: 83.3, 0.7: 50.0}),
+        (by_mentions, "no such set", {0.25: 83.3}),
+    ],
+)
+def test_calibration_finds_the_bound_of_the_best_mean(take, half, expected):
+    best, report = find_bound(OUTCOMES, take, list(expected), half)
+    assert report["mean_f1"] == pytest.approx(expected, abs=0.1)
+    assert expected[best] == max(expected.values())
+    assert set(report["f1"][best]) == {"closed", "open"}
+
+
+def test_calibration_half_weighs_as_much_as_all_others():
+    outcomes = {**OUTCOMES, "other": OUTCOMES["closed"]}
+    _, report = find_bound(outcomes, by_mentions, [0.25], "open")
+    _, two = find_bound(OUTCOMES, by_mentions, [0.25], None)
+    assert report["mean_f1"] == two["mean_f1"]
+
+
+def test_calibration_without_a_bound_is_one_for_greedy_answers(tmp_path):
+    Calibration(0.4).save(tmp_path)
+    told = json.loads((tmp_path / "calibration.json").read_text())
+    del told["mention_bound"]
+    (tmp_path / "calibration.json").write_text(json.dumps(told))
+    assert Calibration.of(tmp_path) == Calibration(0.4, mention_bound=0.0)
 
 
 def test_calibration_changes_probabilities_and_no_mention(tmp_path):

@@ -43,7 +43,9 @@ def run(tmp_path):
         },
     }
     fitted = {"error_before": 0.2, "error_after": 0.1, "n": 1000}
-    calibration = {"empty_bound": 0.4, "questions": 2000}
+    greedy = {"empty_bound": 0.4, "mean_f1": {"0.4": 11.1}}
+    calibration = {"mention_bound": 0.15, "mean_f1": {"0.15": 22.2}, "half": "toy"}
+    calibration.update(greedy=greedy, questions=2000)
     calibration.update(empty=fitted, mention=fitted)
     report = {"weak": {"written": 10, "asked": 20}, "toy": {"written": 3, "asked": 9}}
     (tmp_path / "data" / "ner" / "toy").mkdir(parents=True)
@@ -72,6 +74,8 @@ def test_card_tells_what_was_measured_and_what_it_was_made_of(run, monkeypatch):
         "LLaMA of 16.9 M parameters (6 layers, hidden 384, 6 heads, 16,384 pieces",
         "| mit_movie | 12.3 | 20.0 | 9.0 | zero-shot |",
         "average over the seven sets: 12.34",
+        "at least 0.15",
+        "mean F1 22.2 there, of greedy answers at their best 11.1, `toy` weighing half",
         "50% (mit_movie) to 75% (wnut17)",
         "One run. The last: 2 minutes, 7 steps, 3.0 M tokens",
         "question 1.09 nats",

@@ -48,8 +48,8 @@ Zero-shot sets were never trained on, and no setting was fitted on them; trainin
 13 words in a row with their dev or test parts were dropped. `certified`: plain greedy decoding over the whole
 vocabulary would have said the same in {least:.0%} ({least_set}) to {most:.0%} ({most_set}) of the answers.
 
-An answer is empty when the probability of that is at least {dial} (fitted on dev data by `training/calibrate.py`; 0.5 is the greedy
-choice; `empty_bound` sets it). Probabilities are scaled on dev data; expected calibration error on held-out halves of it, before and after:
+A mention is named when the answer holds it with a probability of at least {dial}, over all lists that might be written (`mention_bound`,
+fitted on dev data by `training/calibrate.py`: mean F1 {searched} there, of greedy answers at their best {greedy}{weights}). Probabilities are scaled on dev data; expected calibration error on held-out halves of it, before and after:
 mentions {mention_before:.3f} and {mention_after:.3f}, emptiness {empty_before:.3f} and {empty_after:.3f} ({n_mentions:,} mentions, {n_questions:,} questions).
 
 Rate on the machine above: {rate} passages/s for {rate_types} types ({rate_words} words a passage, load average {load}).
@@ -174,8 +174,13 @@ def _about_scores(results: Dict[str, Any]) -> Dict[str, Any]:
 
 
 def _about_calibration(calibration: Dict[str, Any]) -> Dict[str, Any]:
+    bound, greedy = calibration["mention_bound"], calibration["greedy"]
+    half = calibration["half"]
     return {
-        "dial": calibration["empty_bound"],
+        "dial": bound,
+        "searched": calibration["mean_f1"][str(bound)],
+        "greedy": greedy["mean_f1"][str(greedy["empty_bound"])],
+        "weights": f", `{half}` weighing half" if half else "",
         "mention_before": calibration["mention"]["error_before"],
         "mention_after": calibration["mention"]["error_after"],
         "empty_before": calibration["empty"]["error_before"],
