@@ -13,6 +13,7 @@ import spacy
 import srsly
 from faults import Server, completion
 
+from benchmarks.readme import put, sets_table
 from benchmarks.report import plot, to_markdown
 
 ROOT = Path(__file__).parent.parent
@@ -125,6 +126,13 @@ def test_readme_speed_tables_are_what_the_benchmark_wrote(tmp_path):
     results = json.loads(FIGURES.read_text(encoding="utf8"))
     shown = re.search(r"<!-- inference -->\n(.*)<!-- /inference -->", README, re.DOTALL)
     assert shown[1].strip() == to_markdown(results).strip()
+
+
+def test_readme_table_of_sets_is_what_the_benchmark_wrote():
+    scores = json.loads((FIGURES.parent / "benchmark" / "scores.json").read_text())
+    assert put(README, "sets", sets_table(scores)) == README
+    with pytest.raises(ValueError, match="no <!-- sets -->"):
+        put("# Nothing", "sets", "x")
 
 
 def test_benchmark_plot_is_drawn_from_the_figures(tmp_path):

@@ -173,8 +173,9 @@ def as_markdown(scores: Mapping[str, Any]) -> str:
         parts += ["| " + " | ".join(row) + " |" for row in rows[1:]]
         parts += [""]
     if scores["missing"]:
-        parts += ["## Not at hand", ""]
-        parts += [f"- {name}: {how}" for name, how in scores["missing"].items()]
+        parts += ["## Not at hand", "", "| set | how to get it |", "|---|---|"]
+        for name, how in scores["missing"].items():
+            parts.append(f"| {name} | {how.split('is not at hand: ')[-1]} |")
     return "\n".join(parts).rstrip() + "\n"
 
 
