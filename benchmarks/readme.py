@@ -17,10 +17,11 @@ from .report import to_markdown
 ZERO_SHOT = "zero-shot set of the paper"
 
 
-def sets_table(scores: Mapping[str, Any]) -> str:
+def sets_table(scores: Mapping[str, Any], evaluation: Mapping[str, Any]) -> str:
     """Write the table of sets.
 
     scores (Mapping[str, Any]): What `spacy_uniner.benchmark score` wrote.
+    evaluation (Mapping[str, Any]): What `training.evaluate` wrote.
     RETURNS (str): Markdown.
     """
     zero_shot = {name for name, each in load_sets().items() if each.zero_shot}
@@ -42,9 +43,17 @@ def sets_table(scores: Mapping[str, Any]) -> str:
         f"the {means['learned']['sets']} sets whose training part was learned {means['learned']['f1']:.1f}",
         f"the {means['unseen']['sets']} others {means['unseen']['f1']:.1f}",
     ]
+    rate = evaluation["rate"]
+    bare = (
+        f"By the student's bare answers, not moved to borders of tokens: zero-shot "
+        f"{evaluation['zero_shot_average']:.1f}, and {rate['passages_per_second']:.0f} passages of "
+        f"{rate['words_per_passage']:.0f} words a second for {rate['types']} types "
+        f"(`training.evaluate`; {evaluation['machine']}, load {rate['load_average']})."
+    )
     lines = ["| set | F1 | |", "|---|---|---|"]
     lines += ["| " + " | ".join(row) + " |" for row in rows]
     lines += ["", f"{', '.join(told)}. {n:,} passages in {seconds:.0f} seconds."]
+    lines += ["", bare]
     return "\n".join(lines)
 
 
@@ -73,7 +82,8 @@ def main() -> None:
         return json.loads((args.results / name).read_text(encoding="utf8"))
 
     text = args.readme.read_text(encoding="utf8")
-    text = put(text, "sets", sets_table(read("benchmark/scores.json")))
+    table = sets_table(read("benchmark/scores.json"), read("mini-evaluation.json"))
+    text = put(text, "sets", table)
     text = put(text, "inference", to_markdown(read("inference.json")))
     with writing(args.readme) as out:
         out.write(text)
