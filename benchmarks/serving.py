@@ -19,7 +19,7 @@ import urllib.request
 import warnings
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Dict, Iterator, List, Sequence, Tuple
+from typing import Any, Dict, Iterator, List, Sequence
 
 from spacy_uniner.students.local import make_local_student
 from spacy_uniner.students.server import make_server_student
@@ -35,27 +35,25 @@ N_TOKENS = 64  # of an answer, at most
 
 
 @contextmanager
-def served(options: Sequence[str]) -> Iterator[Tuple[str, str]]:
-    """Serve the shipped student.
+def served(folder: Path, options: Sequence[str] = ()) -> Iterator[str]:
+    """Serve a checkpoint on this machine's processor.
 
+    folder (Path): The checkpoint, which is the name of the model, too.
     options (Sequence[str]): More options of `transformers serve`.
-    YIELDS (Tuple[str, str]): The address of its API, and the name of the student there.
+    YIELDS (str): The address of its API.
     """
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    with tempfile.TemporaryDirectory() as tmp:
-        folder = str(write_copy("mini", Path(tmp) / "mini"))
-        serve = [sys.executable, "-m", "transformers.cli.transformers", "serve", folder]
-        serve += ["--device", "cpu", "--dtype", "float32", "--port", str(port)]
-        env = {**os.environ, "HF_HUB_OFFLINE": "1", "HF_HOME": tmp}
-        with open(os.devnull, "w", encoding="utf8") as quiet:
-            process = subprocess.Popen(
-                [*serve, *options], env=env, stdout=quiet, stderr=quiet
-            )
+    command = [sys.executable, "-m", "transformers.cli.transformers", "serve"]
+    command += [str(folder), "--device", "cpu", "--port", str(port), *options]
+    with tempfile.TemporaryDirectory() as hub:
+        env = {**os.environ, "HF_HUB_OFFLINE": "1", "HF_HOME": hub}
+        quiet = subprocess.DEVNULL
+        process = subprocess.Popen(command, env=env, stdout=quiet, stderr=quiet)
         try:
             _wait(f"http://127.0.0.1:{port}/health", process)
-            yield f"http://127.0.0.1:{port}/v1", folder
+            yield f"http://127.0.0.1:{port}/v1"
         finally:
             process.terminate()
             process.wait()
@@ -119,6 +117,39 @@ def throughput(
     }
 
 
+def measure(url: str, model: str, asked: List[Question], args: Any) -> Dict[str, Any]:
+    """Compare a server with this process.
+
+    url (str): The address of its API.
+    model (str): Name of the shipped student there.
+    asked (List[Question]): What may be asked.
+    args (Any): Settings of `main`.
+    RETURNS (Dict[str, Any]): Figures.
+    """
+
+    def at(concurrency: int) -> Student:
+        return make_server_student(
+            url=url,
+            model=model,
+            template="mini",
+            concurrency=concurrency,
+            max_new_tokens=N_TOKENS,
+        )
+
+    free = make_local_student(
+        dtype="float32", constrained=False, max_new_tokens=N_TOKENS
+    )
+    students: Dict[str, Student] = {
+        "in process, as it comes": make_local_student(),
+        "in process, unconstrained": free,
+    }
+    students |= {f"served, {n} at a time": at(n) for n in args.concurrency}
+    return {
+        "equality": equality(free, at(8), take(asked, args.prompts)),
+        "throughput": throughput(students, take(asked, args.timed), args.rounds),
+    }
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--data", type=Path, required=True)
@@ -135,29 +166,11 @@ def main() -> None:
     asked = own_questions(args.data, args.prompts)
     results: Dict[str, Any] = {**describe_run("benchmarks.serving")}
     results["load_before"] = os.getloadavg()[0]
-    with served([f"--{option}" for option in args.serve]) as (url, model):
-
-        def at(concurrency: int) -> Student:
-            return make_server_student(
-                url=url,
-                model=model,
-                template="mini",
-                concurrency=concurrency,
-                max_new_tokens=N_TOKENS,
-            )
-
-        free = make_local_student(
-            dtype="float32", constrained=False, max_new_tokens=N_TOKENS
-        )
-        students: Dict[str, Student] = {
-            "in process, as it comes": make_local_student(),
-            "in process, unconstrained": free,
-        }
-        students |= {f"served, {n} at a time": at(n) for n in args.concurrency}
-        results["equality"] = equality(free, at(8), take(asked, args.prompts))
-        results["throughput"] = throughput(
-            students, take(asked, args.timed), args.rounds
-        )
+    options = ["--dtype", "float32", *(f"--{option}" for option in args.serve)]
+    with tempfile.TemporaryDirectory() as tmp:
+        folder = write_copy("mini", Path(tmp) / "mini")
+        with served(folder, options) as url:
+            results |= measure(url, str(folder), asked, args)
     results["load_after"] = os.getloadavg()[0]
     write_json(args.out, results)
     print(results)

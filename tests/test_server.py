@@ -8,8 +8,6 @@ import multiprocessing
 import pickle
 import re
 import socket
-import subprocess
-import sys
 import threading
 import time
 import traceback
@@ -971,20 +969,11 @@ def served(tmp_path):
     """URL of `transformers serve` with the shipped student, and the name of that."""
     for module in ("fastapi", "uvicorn"):
         pytest.importorskip(module, reason="needs transformers[serving]")
-    from test_teacher_server import os, wait_until_up
+    from benchmarks.serving import served as serve
 
-    folder, port = write_copy("mini", tmp_path / "mini"), closed_port()
-    serve = [sys.executable, "-m", "transformers.cli.transformers", "serve"]
-    serve += [str(folder), "--device", "cpu", "--dtype", "float32", "--port", str(port)]
-    env = {**os.environ, "HF_HUB_OFFLINE": "1", "HF_HOME": str(tmp_path / "hub")}
-    with (tmp_path / "serve.log").open("w") as log:
-        process = subprocess.Popen(serve, env=env, stdout=log, stderr=log)
-        try:
-            wait_until_up(f"http://127.0.0.1:{port}/health", process)
-            yield f"http://127.0.0.1:{port}/v1", str(folder)
-        finally:
-            process.terminate()
-            process.wait(30)
+    folder = write_copy("mini", tmp_path / "mini")
+    with serve(folder, ["--dtype", "float32"]) as url:
+        yield url, str(folder)
 
 
 @pytest.mark.slow

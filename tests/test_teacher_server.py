@@ -1,13 +1,9 @@
 """The teacher against a real server: `transformers serve` on the shipped student."""
 
 import json
-import os
 import shutil
-import socket
 import subprocess
 import sys
-import time
-import urllib.request
 from pathlib import Path
 
 import pytest
@@ -25,35 +21,10 @@ def served(tmp_path):
     folder = tmp_path / "mini"
     shutil.copytree(ROOT / "spacy_uniner" / "mini", folder)
     (folder / "chat_template.jinja").write_text(TEMPLATE)
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    serve = [sys.executable, "-m", "transformers.cli.transformers", "serve"]
-    env = {**os.environ, "HF_HUB_OFFLINE": "1", "HF_HOME": str(tmp_path / "hub")}
-    with (tmp_path / "serve.log").open("w") as log:
-        process = subprocess.Popen(
-            [*serve, str(folder), "--device", "cpu", "--port", str(port)],
-            env=env,
-            stdout=log,
-            stderr=log,
-        )
-        try:
-            wait_until_up(f"http://127.0.0.1:{port}/health", process)
-            yield f"http://127.0.0.1:{port}/v1", str(folder)
-        finally:
-            process.terminate()
-            process.wait(30)
+    from benchmarks.serving import served as serve
 
-
-def wait_until_up(url, process, seconds=120):
-    end = time.monotonic() + seconds
-    while time.monotonic() < end and process.poll() is None:
-        try:
-            urllib.request.urlopen(url, timeout=5).close()
-            return
-        except OSError:
-            time.sleep(0.5)
-    pytest.fail("the server did not come up")
+    with serve(folder) as url:
+        yield url, str(folder)
 
 
 @pytest.mark.slow
