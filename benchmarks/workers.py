@@ -49,13 +49,17 @@ def watched(runner: Runner, done: List[Tuple[float, int]]) -> Runner:
 def time_run(
     recipe: Recipe, source: Path, out: Path, workers: int, shard_size: int
 ) -> Dict[str, float]:
-    """RETURNS (Dict[str, float]): Seconds in all, and documents per second after the
-    first shard of each worker."""
+    """RETURNS (Dict[str, float]): Seconds in all, and documents per second after as many
+    shards as there are workers.
+    RAISES (ValueError): If there are no more."""
     start = time.perf_counter()
     done: List[Tuple[float, int]] = []
     runner = watched(make_runner(recipe, workers), done)
     annotate_corpus([source], out, recipe, shard_size=shard_size, runner=runner)
-    before, *rest = done[max(workers, 1) - 1 :]
+    n_first = max(workers, 1)
+    if len(done) <= n_first:
+        raise ValueError(f"{len(done)} shard(s) are too few: raise --docs")
+    before, *rest = done[n_first - 1 :]
     return {
         "seconds": round(time.perf_counter() - start, 2),
         "documents_per_second": round(

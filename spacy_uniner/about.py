@@ -20,7 +20,7 @@ def about(student: object, *, verify: bool = False) -> Dict[str, Any]:
     """
     if isinstance(student, CachedStudent):
         bound = f", up to {student.max_mb} MiB" if student.max_mb else ""
-        kept = {"answers": f"kept in {student.path}{bound}"}
+        kept = {"kept in": f"{student.path}{bound}"}
         return {**about(student.student, verify=verify), **kept}
     if isinstance(student, ServerStudent):
         return _about_server(student)
@@ -41,6 +41,14 @@ def _about_server(student: ServerStudent) -> Dict[str, Any]:
     }
 
 
+def _tell_dial(student: LocalStudent) -> str:
+    if not student.constrained:
+        return "greedy, anything"
+    if student.mention_bound:
+        return f"searched, with mentions from {student.mention_bound:g} on"
+    return f"greedy, empty from {student.empty_bound:g} on"
+
+
 def _about_local(student: LocalStudent, verify: bool) -> Dict[str, Any]:
     checkpoint = student.checkpoint
     device = choose_device(student.device)
@@ -54,7 +62,7 @@ def _about_local(student: LocalStudent, verify: bool) -> Dict[str, Any]:
         "template": student.template,
         "passages": f"up to {student.max_passage_tokens} tokens",
         "licence": checkpoint.licence or "none stated",
-        "mention bound": student.mention_bound or "none: greedy answers",
+        "answers": _tell_dial(student),
         "calibrated": "no" if student.calibration == Calibration() else "yes",
         "device": device,
         "dtype": choose_dtype(student.dtype, device),

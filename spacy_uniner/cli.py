@@ -217,6 +217,7 @@ def info(
     """Tell about a student, or about those of a saved pipeline: size, licence,
     template, device, labels."""
     from .about import about
+    from .component import UniNER
     from .students.local import make_local_student
 
     if pipeline is None:
@@ -225,12 +226,11 @@ def info(
     import spacy
 
     for name, component in spacy.load(pipeline).pipeline:
-        student = getattr(component, "student", None)
-        if student is not None:
-            types = cast("UniNER", component).types
-            labels = [f"{label}: {', '.join(asked)}" for label, asked in types.items()]
+        if isinstance(component, UniNER):
+            types = component.types.items()
+            labels = [f"{label}: {', '.join(asked)}" for label, asked in types]
             rows = {"component": name, "labels": "; ".join(labels)}
-            _tell({**rows, **about(student, verify=verify)})
+            _tell({**rows, **about(component.student, verify=verify)})
 
 
 @app.command("copy-for-server")

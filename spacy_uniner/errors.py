@@ -99,7 +99,7 @@ class Errors(metaclass=ErrorsWithCodes):
     U041 = "The tokenizer of {path!r} can't be read: {problem}. Get the checkpoint again; it needs `tokenizer.json` or `tokenizer.model` (and then the package sentencepiece)."
     U042 = "A passage of {passage} tokens and an answer of {answer} do not fit the {positions} positions of the checkpoint. Lower `max_passage_tokens` or `max_new_tokens`."
     U043 = 'There is no device {device!r} on this machine: {reason}. Choose another, or "auto".'
-    U044 = "`{setting}` is a probability and must lie in [0, 1], got {found!r}."
+    U044 = "`{setting}` is a probability and must lie in [0, 1], got {found!r}. `mention_bound` must be 0, for greedy answers, or at least 0.01: lower ones would follow lists without end."
     U045 = "The tokenizer does not keep the list syntax {pieces} in single pieces, which training on legal pieces needs. Train one with `training.vocabulary`."
     U046 = "The calibration {path!r} can't be read: {problem}. Delete it, or make it again with `training.calibrate`."
     U047 = 'The weights of {path!r} ({gib:.1f} GiB) do not fit on the GPUs of this machine together. Set `device = "cpu"`, or use a smaller checkpoint.'

@@ -39,15 +39,17 @@ class Mention:
 class Answer:
     """What a student says to one (passage, type).
 
-    mentions (Tuple[Mention, ...]): In the order of the answer, repeats included.
+    mentions (Tuple[Mention, ...]): In the order of the answer, repeats included; what
+        a search found in the order of the passage.
     p_empty (float): Probability that the empty list is right; 0.0 where a student tells none.
     unreadable (int): Items of the answer that were no strings, or the whole of it.
-    truncated (int): 1 if the answer was cut, with an unfinished item dropped.
+    truncated (int): 1 if the answer was cut, with an unfinished item dropped; of a
+        search, if one of the lists was.
     certified (bool): Whether, up to the close of the list, it equals plain greedy
         decoding over the whole vocabulary.
-    text (str): The answer, raw.
+    text (str): The answer, raw; what a search found as a list like any answer.
     n_tokens (int): Length of the greedy answer, in tokens of the student; 0 where it
-        tells none.
+        tells none, or a search did not meet it.
     """
 
     mentions: Tuple[Mention, ...] = ()

@@ -137,6 +137,8 @@ def test_calibration_changes_probabilities_and_no_mention(tmp_path):
         "{",
         "[]",
         '{"empty_bound": 0.5}',
+        '{"empty_bound": 0.5, "empty": {}, "mention": {}, "mention_bound": 20}',
+        '{"empty_bound": -1, "empty": {}, "mention": {}}',
         '{"empty_bound": 0.5, "empty": {"temperature": 0}, "mention": {}}',
         '{"empty_bound": 0.5, "empty": {"temperature": "2"}, "mention": {}}',
     ],

@@ -251,6 +251,7 @@ def test_student_that_does_not_end_is_cut_and_told():
         ({"max_passage_tokens": 4000}, "U042"),
         ({"empty_bound": 1.5}, "U044.*empty_bound"),
         ({"mention_bound": -0.1}, "U044.*mention_bound"),
+        ({"mention_bound": 0.001}, "U044.*mention_bound"),
         ({"dataset": "a\nb"}, "U048"),
     ],
 )

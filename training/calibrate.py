@@ -22,7 +22,7 @@ from spacy_uniner.students.calibration import Calibration, Scale, log_odds
 from spacy_uniner.students.checkpoint import find_checkpoint
 from spacy_uniner.students.local import LocalStudent
 
-from .files import run_script, write_json
+from .files import InputError, run_script, write_json
 from .turns import from_conversation, read_conversations
 
 EMPTY_BOUNDS = [round(0.05 * i, 2) for i in range(4, 20)]
@@ -49,16 +49,22 @@ class Outcome(NamedTuple):
 Take = Callable[[Outcome, float], List[Told]]
 
 
-def ask_all(checkpoint: Path, dev: Path, **bounds: float) -> Dict[str, List[Outcome]]:
+def ask_all(
+    checkpoint: Path, dev: Path, *, mention_bound: float = 0.0, empty_bound: float = 0.5
+) -> Dict[str, List[Outcome]]:
     """Answer dev questions.
 
     checkpoint (Path): The checkpoint.
     dev (Path): Conversations; the set is the part of the id before its number.
-    bounds (float): `mention_bound`, `empty_bound` of the student.
+    mention_bound (float): Of the student; 0 for greedy answers.
+    empty_bound (float): Of greedy answers.
     RETURNS (Dict[str, List[Outcome]]): Set -> outcome of each question.
     """
     student = LocalStudent(
-        find_checkpoint(str(checkpoint)), calibration=Calibration(), **bounds
+        find_checkpoint(str(checkpoint)),
+        calibration=Calibration(),
+        mention_bound=mention_bound,
+        empty_bound=empty_bound,
     )
     questions, golds = [], []
     for row in read_conversations(dev):
@@ -191,6 +197,9 @@ def main() -> None:
     args = parser.parse_args()
     least = MENTION_BOUNDS[0]
     searched = ask_all(args.checkpoint, args.dev, mention_bound=least)
+    if args.half and args.half not in searched:
+        known = ", ".join(searched)
+        raise InputError(f"--half {args.half}: the dev sets are {known}")
     greedy = ask_all(args.checkpoint, args.dev, empty_bound=1.0)
     bound, curve = find_bound(searched, by_mentions, MENTION_BOUNDS, args.half)
     empty_bound, greedy_curve = find_bound(
@@ -214,6 +223,8 @@ def main() -> None:
     write_json(args.out, report)
     means = greedy_curve["mean_f1"]
     print(f"mention_bound {bound}: mean dev F1 {curve['mean_f1'][bound]}")
+    if bound in (MENTION_BOUNDS[0], MENTION_BOUNDS[-1]):
+        print("That is an end of the bounds tried: there is more to gain beyond it.")
     print(f"greedy answers: {means[empty_bound]} at {empty_bound}, {means[0.5]} at 0.5")
     print("calibration error: empty", empty_report, "mention", mention_report)
 

@@ -61,14 +61,15 @@ class Decoding:
 class Written:
     """What was written to a question.
 
-    ids (List[int]): Token IDs of the greedy list, as far as it was written.
+    ids (List[int]): Token IDs of the greedy list, as far as it was written; of a
+        search, of plain greedy decoding if that is legal and likely enough, or none.
     probabilities (List[float]): Of each of them, among those that were legal, or
         among all without constraint.
     p_empty (float): Probability of the empty list, written in the ways that were
         passed by.
     closes (List[int]): Places of the tokens that closed a mention.
     certified (bool): Whether every token was also the best of all tokens.
-    finished (bool): Whether it came to its end.
+    finished (bool): Whether it came to its end; of a search, whether no list was cut.
     lists (Optional[Dict[Tuple[int, ...], float]]): Of a search: token IDs of a list up
         to the close of a mention -> probability that it is written.
     """

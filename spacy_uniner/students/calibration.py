@@ -13,7 +13,21 @@ from pathlib import Path
 from ..errors import Errors
 
 FILE = "calibration.json"
+LEAST_BOUND = 0.01
 LEAST = 1e-9  # probabilities are kept this far from 0 and 1
+
+
+def is_bound(name: str, value: float) -> bool:
+    """Tell whether a dial may be set so. A search with a smaller bound follows more
+    lists; below 0.01 it would hardly end.
+
+    name (str): "mention_bound" or "empty_bound".
+    value (float): The bound.
+    RETURNS (bool): Whether it is allowed.
+    """
+    if name == "mention_bound" and value == 0.0:
+        return True
+    return (LEAST_BOUND if name == "mention_bound" else 0.0) <= value <= 1.0
 
 
 @dataclass(frozen=True)
@@ -48,13 +62,20 @@ class Calibration:
     mention_bound (float): A mention is named when its probability, as the model tells
         it, is at least this; 0 for greedy answers.
     empty (Scale): For the probability of the empty list.
-    mention (Scale): For the probability of a mention.
+    mention (Scale): For the probability of a mention, as it is where it was fitted: of
+        searched answers, or of greedy ones if `mention_bound` is 0.
     """
 
     empty_bound: float = 0.5
     empty: Scale = Scale()
     mention: Scale = Scale()
     mention_bound: float = 0.0
+
+    def __post_init__(self) -> None:
+        """RAISES (ValueError): If a bound is none."""
+        for name in ("empty_bound", "mention_bound"):
+            if not is_bound(name, getattr(self, name)):
+                raise ValueError(f"{name} {getattr(self, name)} is not allowed")
 
     @classmethod
     def of(cls, folder: Path) -> "Calibration":

@@ -104,7 +104,7 @@ class Grove:
         """
         self.rows = rows
         self.branches = [
-            _plant(passage, question, decoding)
+            _make_branch(passage, question, decoding)
             for passage in map(Trunk, rows)
             for question in passage.row.questions
         ]
@@ -199,7 +199,7 @@ class Grove:
             branch.slots = [slot for slot in branch.slots if slot in kept]
 
 
-def _plant(passage: Trunk, question: Sequence[int], decoding: Decoding) -> Branch:
+def _make_branch(passage: Trunk, question: Sequence[int], decoding: Decoding) -> Branch:
     """RETURNS (Branch): A search, where lists are guided and what is in them is bounded."""
     guide = passage.row.guide
     if guide is None or not decoding.constrained or not decoding.mention_bound:

@@ -21,7 +21,7 @@ from ..prompt import get_template, is_printable_phrase
 from ..sums import sha256_of
 from ..types import Answer, Question
 from .branch import Decoding, Row, Written
-from .calibration import Calibration
+from .calibration import Calibration, is_bound
 from .checkpoint import (
     DEVICES,
     DTYPES,
@@ -37,6 +37,7 @@ from .checkpoint import (
 from .coding import Coder
 from .llama import Llama
 from .reading import read_written
+from .search import COUNTED, LEAST
 from .tree import write_tree
 
 PROMPT_TOKENS = 128  # tokens kept for template and type
@@ -71,16 +72,17 @@ def make_local_student(
     template (str): Prompt template; "auto" for the one that the checkpoint names.
     device (str): "auto", "cpu", "cuda", "cuda:0", ...
     dtype (str): "auto", "float32", "bfloat16" or "float16".
-    tokens_per_batch (int): Tokens of a forward pass. Keys and values of about twice
-        as many are kept at a time.
+    tokens_per_batch (int): Tokens of a forward pass. Keys and values of two to four
+        times as many are kept at a time.
     max_passage_tokens (Optional[int]): Longest passage, in tokens; None for what the
         checkpoint says, or 256, the length that the paper's students were trained on.
-    max_new_tokens (int): Longest answer, in tokens.
+    max_new_tokens (int): Longest list that is written, in tokens.
     mention_bound (Optional[float]): The dial between precision and recall: a mention
         is named when the probability that the answer holds it is at least this, over
-        all answers that the student might give. 0 for the mentions of the one answer
-        that it gives greedily; None for what the checkpoint says, fitted on dev data,
-        or 0. It is compared with the model's own probability, before calibration.
+        the answers that are likely enough; 0.01 and more, and the less the slower. 0
+        for the mentions of the one answer that is given greedily; None for what the
+        checkpoint says, fitted on dev data, or 0. It is compared with the model's own
+        probability, before calibration.
     empty_bound (Optional[float]): The dial of greedy answers: one is empty when the
         probability of that is at least this. 0.5 is the greedy choice; None for what
         the checkpoint says, or 0.5.
@@ -173,7 +175,7 @@ class LocalStudent:
             ("mention_bound", mention_bound),
             ("empty_bound", empty_bound),
         ):
-            if not 0.0 <= found <= 1.0:
+            if not is_bound(setting, found):
                 raise ValueError(Errors.U044.format(setting=setting, found=found))
         self.mention_bound = mention_bound
         self.empty_bound = empty_bound
@@ -241,6 +243,7 @@ class LocalStudent:
             "constrained": self.constrained,
             "mention_bound": self.mention_bound,
             "empty_bound": self.empty_bound,
+            "search": [LEAST, COUNTED],
             "calibration": asdict(self.calibration),
         }
         return json.dumps(told, sort_keys=True)

@@ -42,6 +42,7 @@ def read_written(
     return Answer(
         tuple(Mention(name, scale(found[name])) for name in named),
         calibration.empty(written.p_empty) if written.p_empty else 0.0,
+        truncated=int(not written.finished),
         certified=certified,
         text=text,
         n_tokens=len(written.ids),
@@ -49,7 +50,8 @@ def read_written(
 
 
 def _sum_lists(lists: Dict[Tuple[int, ...], float], coder: Coder) -> Dict[str, float]:
-    """RETURNS (Dict[str, float]): How likely it is that a list holds a mention."""
+    """RETURNS (Dict[str, float]): How likely it is that a list holds a mention. One
+    with a blank at its end is the same as one without."""
     found: Dict[str, float] = {}
     for ids, p in lists.items():
         *before, mention = _listed(coder.answer(ids)) or [""]
@@ -59,8 +61,8 @@ def _sum_lists(lists: Dict[Tuple[int, ...], float], coder: Coder) -> Dict[str, f
 
 
 def _listed(text: str) -> List[str]:
-    """RETURNS (List[str]): The mentions of an answer, in order."""
-    return [item.text for item in read_answer(text).items]
+    """RETURNS (List[str]): The mentions of an answer, in order, without blanks around."""
+    return [item.text.strip() for item in read_answer(text).items]
 
 
 def _read_list(written: Written, coder: Coder, calibration: Calibration) -> Answer:

@@ -7,9 +7,10 @@ highest if everything is named that is right with a probability of at least half
 the F1 that is reached, which for open types is far below one half.
 SOURCE: Lipton, Elkan and Naryanaswamy 2014, arXiv 1402.1892
 
-A list is followed as long as its own probability is a share of the bound. So what is
-found is a lower bound of what is sought, and no question costs much: the lists in hand
-at a time are fewer than one by that share.
+A list is followed as long as it is likely enough. So what is found is a lower bound of
+what is sought, and no question costs without end: with `LEAST`, at most 1 / 0.03 lists
+are in hand at a time. It does not depend on the bound, or bounds could not be compared;
+only bounds near it make it smaller.
 """
 
 from dataclasses import replace
@@ -20,8 +21,8 @@ import numpy as np
 from .branch import Branch, Decoding, Shoot, Trunk, softmax
 from .copying import Guide
 
-FOLLOWED = 0.4  # of the bound: lists that are less likely are left
-COUNTED = 0.04  # of the bound: what ends a mention less likely is left out of the sum
+LEAST = 0.03  # probability of a list that is followed
+COUNTED = 0.1  # of that: lists less likely are not even counted where a mention ends
 
 
 class Search(Branch):
@@ -48,6 +49,7 @@ class Search(Branch):
         self.written.lists = self.lists
         self.written.certified = False  # until the greedy list is complete
         self.written.finished = True  # unless a list is cut
+        self.least = min(LEAST, decoding.mention_bound / 2)
 
     def grow(self, shoot: Shoot, logits: np.ndarray) -> List[Tuple[int, Shoot]]:
         """Choose what may follow.
@@ -57,30 +59,38 @@ class Search(Branch):
         RETURNS (List[Tuple[int, Shoot]]): The tokens that are likely enough, with what
             is written then; nothing for lists that are complete.
         """
-        guide, written, bound = self.guide, self.written, self.decoding.mention_bound
+        guide = self.guide
         legal = guide.legal(shoot.state)
         p = shoot.p * softmax(logits[legal])
         empties = guide.empties(shoot.state)
         if empties is not None:
-            written.p_empty += float(p[empties].sum())
+            self.written.p_empty += float(p[empties].sum())
         best = int(logits.argmax())
-        out: List[Tuple[int, Shoot]] = []
-        for at in np.flatnonzero(p >= COUNTED * bound):
-            token, ids = int(legal[at]), (*shoot.ids, int(legal[at]))
+        further: List[Tuple[int, Shoot]] = []
+        for at in np.flatnonzero(p >= COUNTED * self.least):
+            token = int(legal[at])
+            ids = (*shoot.ids, token)
             if guide.ends_mention(shoot.state, token):
                 self.lists[ids] = float(p[at])
-            if p[at] < FOLLOWED * bound:
-                continue
-            state = guide.advance(shoot.state, token)
-            is_best = shoot.is_best and token == best
-            if guide.is_closed(state):
-                if is_best:
-                    written.ids, written.certified = list(ids), True
-            elif len(ids) == self.decoding.max_new_tokens:
-                written.finished = False
-            else:
-                further = replace(
-                    shoot, state=state, ids=ids, p=float(p[at]), is_best=is_best
+            if p[at] >= self.least:
+                longer = replace(
+                    shoot,
+                    state=guide.advance(shoot.state, token),
+                    ids=ids,
+                    p=float(p[at]),
+                    is_best=shoot.is_best and token == best,
                 )
-                out.append((token, further))
-        return out
+                if self._goes_on(longer):
+                    further.append((token, longer))
+        return further
+
+    def _goes_on(self, shoot: Shoot) -> bool:
+        """RETURNS (bool): Whether a list is neither complete nor too long."""
+        if self.guide.is_closed(shoot.state):
+            if shoot.is_best:
+                self.written.ids, self.written.certified = list(shoot.ids), True
+            return False
+        if len(shoot.ids) == self.decoding.max_new_tokens:
+            self.written.finished = False
+            return False
+        return True

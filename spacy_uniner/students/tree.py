@@ -1,10 +1,11 @@
 """The answer tree: all types of a passage at once, about one forward per mention.
 
 A passage is read once, with a branch per type that sees the passage and itself.
-Every forward reads what is certain of each branch, and below it a draft: what
-probably follows. The first one thus decides every empty answer and most first
+Every forward reads what is certain of each list in the making, and below it a draft:
+what probably follows. The first one thus decides every empty answer and most first
 pieces of a list, each later one most of a mention. Drafts decide when a choice is
-computed, never what it is: answers equal those written one token at a time.
+computed, never what it is: answers, and the sums of a search, equal those written one
+token at a time.
 
 Branches that are done make room for the next passages, so that forwards stay full
 and memory does not grow with the stream. What may follow is decided in `copying`,
