@@ -61,7 +61,8 @@ def search_slowly(student, passage, entity_type, bound):
                 *before, named = [item.text.strip() for item in items]
                 found[named] += q * (named not in before)
             after = guide.advance(state, token)
-            if q >= least and not guide.is_closed(after):
+            has_room = len(longer) < student.max_new_tokens
+            if q >= least and has_room and not guide.is_closed(after):
                 lists.append((longer, after, q))
     return found, p_empty
 

@@ -236,7 +236,7 @@ def test_spelling_tree_equals_one_token_at_a_time(student):
             assert answer.certified == certified
 
 
-@pytest.mark.parametrize("bound", [0.02])
+@pytest.mark.parametrize("bound", [0.023])
 def test_spelling_search_sums_over_all_lists(student, bound):
     """The same mention may be spelled in several ways: all of them count."""
     from test_search import check_against_slow
