@@ -16,8 +16,8 @@ import time
 from pathlib import Path
 from typing import Any, Dict, Iterator, List, Tuple
 
-from spacy_uniner.corpora import Recipe, annotate_corpus, run_here, run_on_ray
-from spacy_uniner.corpora.annotating import Runner, Tick
+from spacy_uniner.corpora import Recipe, annotate_corpus, run_on_ray
+from spacy_uniner.corpora.annotating import Runner, Tick, run_here
 from spacy_uniner.corpora.shards import Shard
 from spacy_uniner.corpora.working import Result
 from training.evaluate import describe_run

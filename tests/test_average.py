@@ -23,6 +23,9 @@ def pair(tmp_path):
     more = {name: (w.float() + 1).to(w.dtype) for name, w in weights.items()}
     path = str(tmp_path / "second" / "model.safetensors")
     save_file(more, path, metadata={"format": "pt"})
+    file = tmp_path / "second" / "training.json"
+    told = {**json.loads(file.read_text()), "dev": {"question": 1.0}}
+    file.write_text(json.dumps(told))
     return tmp_path / "first", tmp_path / "second"
 
 
@@ -38,6 +41,7 @@ def test_average_lies_between_and_names_its_parts(pair, tmp_path):
         torch.testing.assert_close(mean[name].float(), expected, atol=0.02, rtol=0.02)
     told = json.loads((tmp_path / "mean" / "training.json").read_text())
     assert [part["share"] for part in told["averaged"]] == [0.25, 0.75]
+    assert "dev" not in told  # of one of them, not of the mean
     assert not (tmp_path / "mean" / "calibration.json").exists()  # it is of others
 
 

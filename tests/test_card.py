@@ -85,6 +85,12 @@ def test_card_tells_what_was_measured_and_what_it_was_made_of(run, monkeypatch):
         assert told in text
 
 
+def test_card_of_a_mean_tells_its_parts_and_no_loss():
+    shares = [{"share": 0.75}, {"share": 0.25}]
+    told = card._tell_kept({"averaged": shares, "dev": {"question": 1.09}})
+    assert "mean of 2 checkpoints (shares 0.75, 0.25" in told and "1.09" not in told
+
+
 class Hub:
     """What would be pushed."""
 

@@ -31,8 +31,8 @@ def average(checkpoints: Sequence[Path], shares: Sequence[float], out: Path) -> 
 
     checkpoints (Sequence[Path]): Folders, each with one file of weights.
     shares (Sequence[float]): What each counts; they sum to 1.
-    out (Path): Folder of the new checkpoint. Its `training.json` is that of the last
-        one, and names them all.
+    out (Path): Folder of the new checkpoint. Its `training.json` is that of the one
+        with the largest share, without the losses of that, and names them all.
     RAISES (InputError): If they do not go together.
     """
     _check(checkpoints, shares)
@@ -40,13 +40,15 @@ def average(checkpoints: Sequence[Path], shares: Sequence[float], out: Path) -> 
     for path, share in zip(checkpoints, shares):
         for name, weight in load_file(str(path / WEIGHTS)).items():
             total[name] = total.get(name, torch.zeros(())) + share * weight.float()
-    last = load_file(str(checkpoints[-1] / WEIGHTS))
-    mean = {name: total[name].to(weight.dtype) for name, weight in last.items()}
+    _, first = max(zip(shares, checkpoints), key=lambda pair: pair[0])
+    weights = load_file(str(first / WEIGHTS))
+    mean = {name: total[name].to(weight.dtype) for name, weight in weights.items()}
     out.mkdir(parents=True, exist_ok=True)
     for name in SHARED:
-        shutil.copy(checkpoints[-1] / name, out / name)
+        shutil.copy(first / name, out / name)
     save_file(mean, str(out / WEIGHTS), metadata={"format": "pt"})
-    told = json.loads((checkpoints[-1] / "training.json").read_text(encoding="utf8"))
+    told = json.loads((first / "training.json").read_text(encoding="utf8"))
+    told.pop("dev", None)  # of one of them, not of the mean
     told["averaged"] = [
         {"share": share, "sha256": sha256_of(path / WEIGHTS)}
         for path, share in zip(checkpoints, shares)

@@ -59,7 +59,7 @@ Rate on the machine above: {rate} passages/s for {rate_types} types ({rate_words
 {notes} The last: {minutes:.0f} minutes, {steps:,} steps, {tokens:.1f} M tokens (padding included).
 One row per passage, a branch per question under a block mask, so that training sees what inference sees. Loss over the
 legal pieces of each answer, plus losses over the whole vocabulary on {lm_share:.0%} of the rows (weights: passages {passage_weight}, answers {answer_weight}). Muon ({muon}) and AdamW ({adamw}).
-The checkpoint with the lowest loss on held-out dev passages was kept (dev: {dev}).
+{kept}
 Everything is in `training/configs/`; `spacy project run mini` does it again.
 
 ## Data
@@ -146,8 +146,19 @@ def _about_training(run: Path) -> Dict[str, Any]:
         "lm_share": finetune["language_share"],
         "muon": finetune["matrix_rate"],
         "adamw": finetune["rate"],
-        "dev": ", ".join(f"{k} {v}" for k, v in told["dev"].items()) + " nats",
+        "kept": _tell_kept(told),
     }
+
+
+def _tell_kept(told: Dict[str, Any]) -> str:
+    if "averaged" in told:
+        shares = ", ".join(f"{each['share']:g}" for each in told["averaged"])
+        return (
+            f"The weights are the mean of {len(told['averaged'])} checkpoints (shares {shares}; "
+            "`training.average`), chosen by mean F1 on held-out dev passages."
+        )
+    dev = ", ".join(f"{name} {loss}" for name, loss in told["dev"].items())
+    return f"The checkpoint with the lowest loss on held-out dev passages was kept (dev: {dev} nats)."
 
 
 def _about_scores(results: Dict[str, Any]) -> Dict[str, Any]:

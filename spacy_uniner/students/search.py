@@ -19,10 +19,11 @@ from typing import Dict, List, Sequence, Tuple
 import numpy as np
 
 from .branch import Branch, Decoding, Shoot, Trunk, softmax
-from .copying import Guide
+from .copying import Guess, Guide
 
 LEAST = 0.03  # probability of a list that is followed
 COUNTED = 0.1  # of that: lists less likely are not even counted where a mention ends
+DRAFTED = 0.2  # probability of a list that is read with a draft: others mostly end soon
 
 
 class Search(Branch):
@@ -50,6 +51,10 @@ class Search(Branch):
         self.written.certified = False  # until the greedy list is complete
         self.written.finished = True  # unless a list is cut
         self.least = min(LEAST, decoding.mention_bound / 2)
+
+    def draft(self, shoot: Shoot) -> List[Guess]:
+        """RETURNS (List[Guess]): What probably follows what is pending."""
+        return super().draft(shoot) if shoot.p >= DRAFTED else []
 
     def grow(self, shoot: Shoot, logits: np.ndarray) -> List[Tuple[int, Shoot]]:
         """Choose what may follow.
