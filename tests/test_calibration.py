@@ -43,6 +43,19 @@ def test_calibration_finds_the_scale_that_was_hidden(temperature, shift):
         assert report["error_before"] > 0.1
 
 
+def test_calibration_leaves_probabilities_that_a_scale_makes_worse():
+    def draw(low, high):  # how many of ten are right at 0.4, and at 0.6
+        return [(0.4, i < low) for i in range(10)] + [
+            (0.6, i < high) for i in range(10)
+        ]
+
+    fitted, held_out = draw(7, 9) * 10, draw(4, 6) * 10
+    claims = [claim for pair in zip(fitted, held_out) for claim in pair]
+    scale, report = fit(claims)
+    assert fit_scale(fitted) != Scale() and scale == Scale()
+    assert report["error_after"] == report["error_before"]
+
+
 def test_calibration_leaves_an_order_that_is_worse_than_chance():
     assert fit_scale([(0.9, False), (0.8, False), (0.2, True), (0.1, True)]) == Scale()
 

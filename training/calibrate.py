@@ -176,14 +176,15 @@ def fit(told: Sequence[Told]) -> Tuple[Scale, Dict[str, float]]:
     """Fit on every other one, and measure on the rest.
 
     told (Sequence[Told]): Probabilities, and whether each was right.
-    RETURNS (Tuple[Scale, Dict[str, float]]): The scale, and the errors.
+    RETURNS (Tuple[Scale, Dict[str, float]]): The scale, or none if it makes the rest
+        worse, and the errors.
     """
     scale, rest = fit_scale(told[::2]), told[1::2]
-    return scale, {
-        "n": len(told),
-        "error_before": calibration_error(rest),
-        "error_after": calibration_error([(scale(p), right) for p, right in rest]),
-    }
+    before = calibration_error(rest)
+    after = calibration_error([(scale(p), right) for p, right in rest])
+    if after > before:
+        scale, after = Scale(), before
+    return scale, {"n": len(told), "error_before": before, "error_after": after}
 
 
 def main() -> None:
