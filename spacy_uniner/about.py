@@ -1,4 +1,7 @@
-"""What there is to tell people about a student, of whichever kind."""
+"""What there is to tell people about a student, of whichever kind.
+
+Asks no server, and loads no weights unless it is told to. Knows nothing of terminals.
+"""
 
 from typing import Any, Dict
 

@@ -1,4 +1,7 @@
-"""What a student wrote, read: token IDs and probabilities in, an answer out."""
+"""What a student wrote, read: token IDs and probabilities in, an answer out.
+
+How it is written is in `branch` and `search`; where its mentions stand, in `align`.
+"""
 
 import json
 import math
